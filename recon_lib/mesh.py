@@ -1,0 +1,109 @@
+"""Triangle meshes.
+
+Faces wind counter-clockwise seen from outside, so normals point out and the volume is positive. Texture coordinates are
+glTF's: u right, v down, (0, 0) the top-left corner of the texture; they have their own index (`uv_faces`), so that
+positions stay shared across texture seams. The texture is base colour, linear. Axes: V vertices, F faces, T texture
+coordinates, E undirected edges.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    verts: Float[Tensor, "V 3"]
+    faces: Int[Tensor, "F 3"]
+    uvs: Float[Tensor, "T 2"] | None = None
+    uv_faces: Int[Tensor, "F 3"] | None = None
+    texture: Float[Tensor, "H W 3"] | None = None
+
+
+def face_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "F 3"]:
+    """Unit normals; zero for a degenerate face."""
+    a, b, c = verts[faces.long()].unbind(1)
+    normal = torch.linalg.cross(b - a, c - a)
+    # sqrt has infinite slope at 0, so clamp before it: clamping the length afterwards still gives NaN gradients.
+    return normal / normal.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
+
+
+def face_areas(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, " F"]:
+    a, b, c = verts[faces.long()].unbind(1)
+    return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2
+
+
+def vertex_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
+    """Unit normals, the area-weighted mean over the faces around a vertex."""
+    a, b, c = verts[faces.long()].unbind(1)
+    normal = torch.linalg.cross(b - a, c - a)[:, None].expand(-1, 3, -1).reshape(-1, 3)
+    total = torch.zeros_like(verts).index_add(0, faces.long().reshape(-1), normal)
+    return torch.nn.functional.normalize(total, dim=-1)
+
+
+def volume(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, ""]:
+    """Signed volume by the divergence theorem; positive when closed and wound outwards."""
+    a, b, c = verts[faces.long()].unbind(1)
+    return (a * torch.linalg.cross(b, c)).sum() / 6
+
+
+def edges(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "E 2"]:
+    """Undirected edges, each once, sorted."""
+    pairs = faces.long()[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2)
+    return torch.unique(pairs.sort(dim=-1).values, dim=0)
+
+
+def opposite_vertices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
+    """For each face, the far vertex of the neighbour across the edge opposite corner 0, 1, 2; -1 where there is none.
+
+    An edge of more than two faces keeps its first two, as the rasteriser's topology hash does.
+    """
+    f = faces.cpu().numpy().astype(np.int64)
+    pairs = np.sort(f[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2), axis=1)
+    key = pairs[:, 0] * (f.max(initial=0) + 1) + pairs[:, 1]
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(key[order]) != 0])
+    counts = np.diff(np.r_[starts, len(order)])
+    first, second = order[starts[counts > 1]], order[starts[counts > 1] + 1]
+    far = f.reshape(-1)
+    out = np.full(len(far), -1, np.int32)
+    out[first], out[second] = far[second], far[first]
+    third = np.setdiff1d(order, np.r_[order[starts], second])
+    first_of = order[np.repeat(starts, counts)][np.argsort(order)]
+    out[third] = far[first_of[third]]
+    return torch.from_numpy(out.reshape(-1, 3))
+
+
+def laplacian(faces: Int[Tensor, "F 3"], vertex_count: int) -> Tensor:
+    """Combinatorial Laplacian L = D - A, sparse COO, V x V."""
+    e = edges(faces)
+    i, j = torch.cat([e, e.flip(1)]).T
+    degree = torch.bincount(i, minlength=vertex_count).float()
+    diagonal = torch.arange(vertex_count)
+    index = torch.stack([torch.cat([i, diagonal]), torch.cat([j, diagonal])])
+    return torch.sparse_coo_tensor(index, torch.cat([-torch.ones(len(i)), degree]), (vertex_count,) * 2).coalesce()
+
+
+def icosphere(subdivisions: int) -> Mesh:
+    """Unit sphere of 20 * 4^subdivisions faces."""
+    p = (1 + 5**0.5) / 2
+    verts = torch.tensor(
+        [[-1, p, 0], [1, p, 0], [-1, -p, 0], [1, -p, 0], [0, -1, p], [0, 1, p],
+         [0, -1, -p], [0, 1, -p], [p, 0, -1], [p, 0, 1], [-p, 0, -1], [-p, 0, 1]]
+    )  # fmt: skip
+    faces = torch.tensor(
+        [[0, 11, 5], [0, 5, 1], [0, 1, 7], [0, 7, 10], [0, 10, 11], [1, 5, 9], [5, 11, 4], [11, 10, 2], [10, 7, 6],
+         [7, 1, 8], [3, 9, 4], [3, 4, 2], [3, 2, 6], [3, 6, 8], [3, 8, 9], [4, 9, 5], [2, 4, 11], [6, 2, 10],
+         [8, 6, 7], [9, 8, 1]]
+    )  # fmt: skip
+    for _ in range(subdivisions):
+        pairs = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).sort(dim=-1).values
+        unique, inverse = torch.unique(pairs, dim=0, return_inverse=True)
+        ab, bc, ca = (inverse.reshape(-1, 3) + len(verts)).unbind(1)
+        a, b, c = faces.unbind(1)
+        verts = torch.cat([verts, verts[unique].mean(1)])
+        faces = torch.stack([a, ab, ca, ab, b, bc, ca, bc, c, ab, bc, ca], -1).reshape(-1, 3)
+    return Mesh(torch.nn.functional.normalize(verts, dim=-1), faces.int())

@@ -1,0 +1,17 @@
+"""Differentiable rasterisation: four operations with two implementations of equal signatures.
+
+The operations and their conventions are nvdiffrast's (Laine et al. 2020, "Modular Primitives for High-Performance
+Differentiable Rendering"), written from the paper and the published description of the operations:
+
+rasterize    clip-space positions -> per pixel (u, v, z/w, face + 1); all zero where empty
+interpolate  vertex attributes -> per-pixel attributes
+texture      2-D texture lookup: nearest, bilinear, trilinear over mip levels
+antialias    analytic edge blending; the only source of gradients across silhouettes
+
+Row 0 of an image is clip y = -1; pixel (px, py) has its centre at x = (2 px + 1) / W - 1, y = (2 py + 1) / H - 1.
+u and v are the perspective-correct weights of a face's corners 0 and 1. Nothing is culled by its winding. On equal depth
+the later face wins. Gradients reach positions through (u, v), their pixel derivatives and antialiased edges, never through
+depth or face ids. Axes: N views, V vertices, F faces, H W rows and columns, A attributes, C channels.
+
+`cpu.py` is the reference: numba kernels, gradients summed in a fixed order whatever the number of threads.
+"""
