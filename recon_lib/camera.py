@@ -9,7 +9,7 @@ else in the library flips. Axes: B views, N points.
 """
 
 from dataclasses import dataclass
-from math import radians, tan
+from math import tan
 
 import numpy as np
 import torch
@@ -79,20 +79,16 @@ def canonical_six(width: int) -> Cameras:
     )
 
 
-def orbit(
-    count: int, elevation_radians: float, distance: float, fov_x_radians: float, width: int, up_axis: str = "y"
-) -> Cameras:
-    """A turntable: `count` square views, evenly around the origin, first one from the front, turning to the right."""
+def orbit(count: int, elevation_radians: float, distance: float, fov_x_radians: float, width: int) -> Cameras:
+    """`count` square views evenly around the origin, world y up, the first from the front (+z), moving to the right (+x)."""
     azimuth = torch.arange(count) * (2 * torch.pi / count)
     height = torch.full_like(azimuth, np.sin(elevation_radians))
-    ring = np.cos(elevation_radians) * torch.stack([azimuth.sin(), azimuth.cos()], -1)
-    if up_axis == "y":
-        towards, up = torch.stack([ring[:, 0], height, ring[:, 1]], -1), torch.tensor([[0.0, 1, 0]])
-    else:  # z up: front is -y, as in Blender
-        towards, up = torch.stack([ring[:, 0], -ring[:, 1], height], -1), torch.tensor([[0.0, 0, 1]])
+    flat = np.cos(elevation_radians)
+    towards = torch.stack([flat * azimuth.sin(), height, flat * azimuth.cos()], -1)
+    up = torch.tensor([[0.0, 1, 0]]).expand_as(towards)
     f = width / 2 / tan(fov_x_radians / 2)
     return Cameras(
-        look_at(distance * towards, torch.zeros_like(towards), up.expand_as(towards)),
+        look_at(distance * towards, torch.zeros_like(towards), up),
         torch.tensor([[f, f, width / 2, width / 2]]).repeat(count, 1),
         torch.tensor([[width, width]]).repeat(count, 1),
     )
@@ -134,10 +130,3 @@ def project(cameras: Cameras, p_world: Float[Tensor, "N 3"]) -> tuple[Float[Tens
     depth = -p_cam[..., 2]
     xy = p_cam[..., :2] * p_cam.new_tensor([1, -1]) / depth[..., None]
     return xy * cameras.intrinsics[:, None, :2] + cameras.intrinsics[:, None, 2:], depth
-
-
-def fov_to_focal(fov_radians: float, extent_px: float) -> float:
-    return extent_px / 2 / tan(fov_radians / 2)
-
-
-TURNTABLE_ELEVATION = radians(20)

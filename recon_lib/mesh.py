@@ -9,6 +9,7 @@ coordinates, E undirected edges.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,7 +21,7 @@ class Mesh:
     faces: Int[Tensor, "F 3"]
     uvs: Float[Tensor, "T 2"] | None = None
     uv_faces: Int[Tensor, "F 3"] | None = None
-    texture: Float[Tensor, "H W 3"] | None = None
+    texture: Float[Tensor, "H W C"] | None = None
 
 
 def face_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "F 3"]:
@@ -77,14 +78,13 @@ def opposite_vertices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
     return torch.from_numpy(out.reshape(-1, 3))
 
 
-def laplacian(faces: Int[Tensor, "F 3"], vertex_count: int) -> Tensor:
-    """Combinatorial Laplacian L = D - A, sparse COO, V x V."""
-    e = edges(faces)
-    i, j = torch.cat([e, e.flip(1)]).T
-    degree = torch.bincount(i, minlength=vertex_count).float()
-    diagonal = torch.arange(vertex_count)
-    index = torch.stack([torch.cat([i, diagonal]), torch.cat([j, diagonal])])
-    return torch.sparse_coo_tensor(index, torch.cat([-torch.ones(len(i)), degree]), (vertex_count,) * 2).coalesce()
+def laplacian(faces: Int[Tensor, "F 3"], vertex_count: int) -> scipy.sparse.coo_array:
+    """Combinatorial Laplacian L = D - A, V x V."""
+    i, j = torch.cat([edges(faces), edges(faces).flip(1)]).T.numpy()
+    degree = np.bincount(i, minlength=vertex_count)
+    diagonal = np.arange(vertex_count)
+    values = np.concatenate([-np.ones(len(i)), degree])
+    return scipy.sparse.coo_array((values, (np.r_[i, diagonal], np.r_[j, diagonal])), shape=(vertex_count,) * 2)
 
 
 def icosphere(subdivisions: int) -> Mesh:

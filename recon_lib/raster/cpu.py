@@ -174,18 +174,20 @@ class _Texture(torch.autograd.Function):
     def forward(ctx, tex, uv, uv_da, bias, mode, boundary, depth):
         texels, levels = sampling.build_pyramid(_array(tex), depth)
         out = torch.zeros(*uv.shape[:3], tex.shape[-1], dtype=tex.dtype)
-        absent = np.zeros((1, 1, 1, 4), texels.dtype)
-        da = absent if uv_da is None else _array(uv_da)
-        b = absent[..., 0] if bias is None else _array(bias)
-        # A fixed level is a bias on top of no footprint at all.
-        ctx.arguments = (texels, levels, _array(uv), da, uv_da is not None, b, bias is not None, mode, boundary)
-        sampling.sample(*ctx.arguments, out.numpy())
+        absent = np.zeros((1, 4), texels.dtype)
+        da = absent if uv_da is None else _array(uv_da).reshape(-1, 4)
+        b = absent[0] if bias is None else _array(bias).reshape(-1)
+        ctx.arguments = (
+            texels, levels, _array(uv).reshape(-1, 2), da, uv_da is not None, b, bias is not None, mode, boundary
+        )  # fmt: skip
+        ctx.shape = uv.shape[:3]
+        sampling.sample(*ctx.arguments, out.numpy().reshape(-1, tex.shape[-1]))
         return out
 
     @staticmethod
     def backward(ctx, grad_out):
         texels, levels, uv, da, has_da, bias, has_bias, mode, _ = ctx.arguments
-        grad = _array(grad_out)
+        grad = _array(grad_out).reshape(len(uv), -1)
         needs_tex, needs_uv, needs_da, needs_bias = ctx.needs_input_grad[:4]
         grad_tex = grad_uv = grad_da = grad_bias = None
         if needs_tex:
@@ -194,9 +196,9 @@ class _Texture(torch.autograd.Function):
         if mode != sampling.NEAREST and (needs_uv or needs_da or needs_bias):
             outputs = np.zeros_like(uv), np.zeros_like(da), np.zeros_like(bias)
             sampling.sample_backward_uv(*ctx.arguments, grad, *outputs)
-            grad_uv = torch.from_numpy(outputs[0])
-            grad_da = torch.from_numpy(outputs[1]) if has_da else None
-            grad_bias = torch.from_numpy(outputs[2]) if has_bias else None
+            grad_uv = torch.from_numpy(outputs[0]).reshape(*ctx.shape, 2)
+            grad_da = torch.from_numpy(outputs[1]).reshape(*ctx.shape, 4) if has_da else None
+            grad_bias = torch.from_numpy(outputs[2]).reshape(ctx.shape) if has_bias else None
         return grad_tex, grad_uv, grad_da, grad_bias, None, None, None
 
 

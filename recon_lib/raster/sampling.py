@@ -4,6 +4,7 @@ A pyramid is one array, M x texels x C, level after level; `levels` holds (offse
 its centre at u = (i + 0.5) / width, v = (j + 0.5) / height. A level is half of log2 of the larger squared axis of the pixel's
 footprint in texels, so a level of 0 means one texel a pixel. Gradients to texels: each chunk of texel rows belongs to one
 task, which walks all pixels in order, so a texel's sum never depends on the number of threads.
+Axes: M textures (1, or one a view), P pixels of all views in order, C channels.
 """
 
 import numpy as np
@@ -11,7 +12,8 @@ from numba import njit, prange
 
 NEAREST, LINEAR, MIP_NEAREST, MIP_LINEAR = 0, 1, 2, 3
 WRAP, CLAMP, ZERO = 0, 1, 2
-OWNERS = 4
+OWNERS, OWNER_ROWS = 4, 8  # tasks that own texel rows in turns of 8; a power of two
+CHUNK = 2048  # pixels a task
 
 
 def build_pyramid(texture: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,8 +67,9 @@ def _taps(u, v, height, width, boundary, nearest):
 @njit(cache=True, error_model="numpy")
 def _texel(i, j, height, width, boundary):
     """Index of a tap inside its level; -1 for a tap that counts as zero."""
-    if boundary == WRAP:
-        i, j = i % width, j % height
+    if boundary == WRAP:  # u and v are in [0, 1) already, so one step back or forth is enough; modulo is slow
+        i, j = (i + width if i < 0 else i), (j + height if j < 0 else j)
+        i, j = (i - width if i >= width else i), (j - height if j >= height else j)
     elif boundary == CLAMP:
         i, j = min(max(i, 0), width - 1), min(max(j, 0), height - 1)
     elif i < 0 or j < 0 or i >= width or j >= height:
@@ -75,9 +78,9 @@ def _texel(i, j, height, width, boundary):
 
 
 @njit(cache=True, error_model="numpy")
-def _footprint(da, height, width):
+def _footprint(ux, uy, vx, vy, height, width):
     """Squared length of the footprint's longer axis in texels, and its gradient to the four derivatives."""
-    ux, uy, vx, vy = da[0] * width, da[1] * width, da[2] * height, da[3] * height
+    ux, uy, vx, vy = ux * width, uy * width, vx * height, vy * height
     a, b, c = ux * ux + uy * uy, vx * vx + vy * vy, ux * vx + uy * vy
     root = np.sqrt(0.25 * (a - b) * (a - b) + c * c)
     # Largest eigenvalue of [[a, c], [c, b]].
@@ -95,14 +98,14 @@ def _footprint(da, height, width):
 
 
 @njit(cache=True, error_model="numpy")
-def _level(da, bias, has_da, levels, mode):
+def _level(da, bias, p, has_da, has_bias, levels, mode):
     """Lower level, weight of the next one, and whether the level moves with its inputs."""
     top = len(levels) - 1
     if mode < MIP_NEAREST or top == 0:
         return 0, 0.0, False
-    level = bias
+    level = np.float64(bias[p]) if has_bias else 0.0
     if has_da:
-        major = _footprint(da, levels[0, 1], levels[0, 2])[0]
+        major = _footprint(da[p, 0], da[p, 1], da[p, 2], da[p, 3], levels[0, 1], levels[0, 2])[0]
         level += 0.5 * np.log2(max(major, 1e-30))
     inside = 0 < level < top
     level = min(max(level, 0.0), float(top))
@@ -114,62 +117,50 @@ def _level(da, bias, has_da, levels, mode):
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def sample(texels, levels, uv, da, has_da, bias, has_bias, mode, boundary, out):
-    """Fills `out` (N H W C, zero on entry)."""
-    views, height, width = uv.shape[0], uv.shape[1], uv.shape[2]
-    for task in prange(views * height):
-        n, py = task // height, task % height
-        m = n if texels.shape[0] > 1 else 0
-        for px in range(width):
-            b = bias[n, py, px] if has_bias else 0.0
-            lower, weight, _ = _level(da[n, py, px] if has_da else da[0, 0, 0], b, has_da, levels, mode)
-            for step in range(2):
+    """Fills `out` (P C, zero on entry) at P pixels, the same number in each texture of the stack."""
+    pixels, share_of = len(uv), len(uv) // texels.shape[0]
+    for task in prange((pixels + CHUNK - 1) // CHUNK):
+        for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):
+            m = p // share_of
+            lower, weight, _ = _level(da, bias, p, has_da, has_bias, levels, mode)
+            for step in range(2 if weight > 0 else 1):
                 share = weight if step else 1 - weight
-                if share == 0:
-                    continue
-                offset, th, tw = levels[lower + step]
-                i, j, fx, fy, _, _ = _taps(uv[n, py, px, 0], uv[n, py, px, 1], th, tw, boundary, mode == NEAREST)
+                offset, th, tw = levels[lower + step, 0], levels[lower + step, 1], levels[lower + step, 2]
+                i, j, fx, fy, _, _ = _taps(uv[p, 0], uv[p, 1], th, tw, boundary, mode == NEAREST)
                 for tap in range(4):
-                    w = share * (fx if tap % 2 else 1 - fx) * (fy if tap // 2 else 1 - fy)
-                    t = _texel(i + tap % 2, j + tap // 2, th, tw, boundary)
-                    if w == 0 or t < 0:
-                        continue
-                    for c in range(texels.shape[2]):
-                        out[n, py, px, c] += w * texels[m, offset + t, c]
+                    w = share * (fx if tap & 1 else 1 - fx) * (fy if tap >> 1 else 1 - fy)
+                    t = _texel(i + (tap & 1), j + (tap >> 1), th, tw, boundary)
+                    if t >= 0:
+                        for c in range(texels.shape[2]):
+                            out[p, c] += w * texels[m, offset + t, c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def sample_backward_texels(texels, levels, uv, da, has_da, bias, has_bias, mode, boundary, grad_out):
     """Gradient to the pyramid."""
-    views, height, width = uv.shape[0], uv.shape[1], uv.shape[2]
-    channels = texels.shape[2]
+    pixels, share_of, channels = len(uv), len(uv) // texels.shape[0], texels.shape[2]
     grad = np.zeros(texels.shape, texels.dtype)
     for owner in prange(OWNERS):
-        for n in range(views):
-            m = n if texels.shape[0] > 1 else 0
-            for py in range(height):
-                for px in range(width):
-                    used = False
-                    for c in range(channels):
-                        used |= grad_out[n, py, px, c] != 0
-                    if not used:
+        for p in range(pixels):
+            used = False
+            for c in range(channels):
+                used |= grad_out[p, c] != 0
+            if not used:
+                continue
+            m = p // share_of
+            lower, weight, _ = _level(da, bias, p, has_da, has_bias, levels, mode)
+            for step in range(2 if weight > 0 else 1):
+                share = weight if step else 1 - weight
+                offset, th, tw = levels[lower + step, 0], levels[lower + step, 1], levels[lower + step, 2]
+                i, j, fx, fy, _, _ = _taps(uv[p, 0], uv[p, 1], th, tw, boundary, mode == NEAREST)
+                for tap in range(4):
+                    if (j + (tap >> 1) + OWNER_ROWS) // OWNER_ROWS & (OWNERS - 1) != owner:
                         continue
-                    b = bias[n, py, px] if has_bias else 0.0
-                    lower, weight, _ = _level(da[n, py, px] if has_da else da[0, 0, 0], b, has_da, levels, mode)
-                    for step in range(2):
-                        share = weight if step else 1 - weight
-                        if share == 0:
-                            continue
-                        offset, th, tw = levels[lower + step]
-                        i, j, fx, fy, _, _ = _taps(
-                            uv[n, py, px, 0], uv[n, py, px, 1], th, tw, boundary, mode == NEAREST
-                        )
-                        for tap in range(4):
-                            w = share * (fx if tap % 2 else 1 - fx) * (fy if tap // 2 else 1 - fy)
-                            t = _texel(i + tap % 2, j + tap // 2, th, tw, boundary)
-                            if w == 0 or t < 0 or (t // tw) // 8 % OWNERS != owner:
-                                continue
-                            for c in range(channels):
-                                grad[m, offset + t, c] += w * grad_out[n, py, px, c]
+                    w = share * (fx if tap & 1 else 1 - fx) * (fy if tap >> 1 else 1 - fy)
+                    t = _texel(i + (tap & 1), j + (tap >> 1), th, tw, boundary)
+                    if t >= 0:
+                        for c in range(channels):
+                            grad[m, offset + t, c] += w * grad_out[p, c]
     return grad
 
 
@@ -178,44 +169,43 @@ def sample_backward_uv(
     texels, levels, uv, da, has_da, bias, has_bias, mode, boundary, grad_out, grad_uv, grad_da, grad_bias
 ):
     """Fills the gradients to (u, v), to their pixel derivatives and to the level bias (all zero on entry)."""
-    views, height, width = uv.shape[0], uv.shape[1], uv.shape[2]
-    for task in prange(views * height):
-        n, py = task // height, task % height
-        m = n if texels.shape[0] > 1 else 0
-        for px in range(width):
-            b = bias[n, py, px] if has_bias else 0.0
-            own = da[n, py, px] if has_da else da[0, 0, 0]
-            lower, weight, inside = _level(own, b, has_da, levels, mode)
+    pixels, share_of = len(uv), len(uv) // texels.shape[0]
+    for task in prange((pixels + CHUNK - 1) // CHUNK):
+        for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):
+            used = False
+            for c in range(texels.shape[2]):
+                used |= grad_out[p, c] != 0
+            if not used:
+                continue
+            m = p // share_of
+            lower, weight, inside = _level(da, bias, p, has_da, has_bias, levels, mode)
             g_level = 0.0
-            for step in range(2):
+            for step in range(2 if inside or weight > 0 else 1):
                 share = weight if step else 1 - weight
-                if share == 0 and not inside:
-                    continue
-                offset, th, tw = levels[lower + step]
-                i, j, fx, fy, moves_x, moves_y = _taps(
-                    uv[n, py, px, 0], uv[n, py, px, 1], th, tw, boundary, mode == NEAREST
-                )
+                offset, th, tw = levels[lower + step, 0], levels[lower + step, 1], levels[lower + step, 2]
+                i, j, fx, fy, moves_x, moves_y = _taps(uv[p, 0], uv[p, 1], th, tw, boundary, mode == NEAREST)
                 value, gx, gy = 0.0, 0.0, 0.0
                 for tap in range(4):
-                    t = _texel(i + tap % 2, j + tap // 2, th, tw, boundary)
+                    t = _texel(i + (tap & 1), j + (tap >> 1), th, tw, boundary)
                     if t < 0:
                         continue
                     dot = 0.0
                     for c in range(texels.shape[2]):
-                        dot += grad_out[n, py, px, c] * texels[m, offset + t, c]
-                    wx, wy = (fx if tap % 2 else 1 - fx), (fy if tap // 2 else 1 - fy)
+                        dot += grad_out[p, c] * texels[m, offset + t, c]
+                    wx, wy = (fx if tap & 1 else 1 - fx), (fy if tap >> 1 else 1 - fy)
                     value += wx * wy * dot
-                    gx += (1 if tap % 2 else -1) * wy * dot
-                    gy += (1 if tap // 2 else -1) * wx * dot
-                grad_uv[n, py, px, 0] += share * gx * moves_x * tw
-                grad_uv[n, py, px, 1] += share * gy * moves_y * th
+                    gx += (wy if tap & 1 else -wy) * dot
+                    gy += (wx if tap >> 1 else -wx) * dot
+                grad_uv[p, 0] += share * gx * moves_x * tw
+                grad_uv[p, 1] += share * gy * moves_y * th
                 g_level += value if step else -value
             if not inside:
                 continue
             if has_bias:
-                grad_bias[n, py, px] = g_level
+                grad_bias[p] = g_level
             if has_da:
-                major, g0, g1, g2, g3 = _footprint(own, levels[0, 1], levels[0, 2])
+                major, g0, g1, g2, g3 = _footprint(
+                    da[p, 0], da[p, 1], da[p, 2], da[p, 3], levels[0, 1], levels[0, 2]
+                )
                 scale = g_level * 0.5 / (major * np.log(2.0))
-                grad_da[n, py, px, 0], grad_da[n, py, px, 1] = g0 * scale, g1 * scale
-                grad_da[n, py, px, 2], grad_da[n, py, px, 3] = g2 * scale, g3 * scale
+                grad_da[p, 0], grad_da[p, 1], grad_da[p, 2], grad_da[p, 3] = g0 * scale, g1 * scale, g2 * scale, g3 * scale

@@ -1,0 +1,45 @@
+"""Photos as the fit wants them: square crops around the object, one size, linear light, premultiplied by alpha.
+
+A crop is the area mean of the photo's pixels, taken in linear light; its camera sees exactly that rectangle. The rectangle
+is cut at the photo's border, so it may be stretched, which the camera's two focal lengths carry. Axes: B photos.
+"""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from recon_lib import camera, colour
+from recon_lib.camera import Cameras
+from recon_lib.fit import Photos
+
+MARGIN = 0.1  # of the object's extent in the photo, on each side
+
+
+def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, progress=lambda share, what: None) -> Photos:
+    """`images` are H W 4 uint8, straight alpha, sRGB; the result is B x size x size x 4."""
+    boxes = torch.tensor([_box(image[..., 3]) for image in images])
+    crops = []
+    for i, image in enumerate(images):
+        progress(i / len(images), "cropping photos")
+        crops.append(_area_mean(_premultiplied(image), boxes[i].tolist(), size))
+    return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
+
+
+def _box(alpha: np.ndarray) -> list[float]:
+    rows, columns = np.nonzero(alpha > 127)
+    low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()]) + 1
+    half = (0.5 + MARGIN) * (high - low).max()
+    middle = (low + high) / 2
+    x0, y0 = np.maximum(middle - half, 0)
+    x1, y1 = np.minimum(middle + half, alpha.shape[::-1])
+    return [float(x0), float(y0), float(x1), float(y1)]
+
+
+def _premultiplied(image: np.ndarray) -> torch.Tensor:
+    rgba = torch.from_numpy(image).float() / 255
+    return torch.cat([colour.srgb_to_linear(rgba[..., :3]) * rgba[..., 3:], rgba[..., 3:]], -1)
+
+
+def _area_mean(rgba: torch.Tensor, box: list[float], size: int) -> torch.Tensor:
+    planes = [Image.fromarray(plane.numpy()) for plane in rgba.unbind(-1)]
+    return torch.stack([torch.from_numpy(np.array(p.resize((size, size), Image.BOX, box=box))) for p in planes], -1)

@@ -1,0 +1,144 @@
+"""Visual hull: the largest solid whose silhouettes lie inside all masks (Laurentini 1994).
+
+The solid is sampled as a field of signed distances, negative inside: at each grid point the largest over the views of the
+signed pixel distance to the mask's outline times the pixel's footprint there, so the surface lies between grid points and
+not on them. A view that does not see a point says nothing about it. Lengths are world units. Axes: V vertices, F faces.
+"""
+
+from dataclasses import dataclass
+
+import gpytoolbox
+import numpy as np
+import torch
+from numba import njit, prange
+from scipy import ndimage
+from skimage import measure
+
+from recon_lib.camera import Cameras, invert_rigid
+from recon_lib.mesh import Mesh, face_areas
+
+BOUNDS_RESOLUTION = 48  # grid points a side of the first pass, which only finds the object's box
+
+
+@dataclass(frozen=True)
+class HullConfig:
+    resolution: int = 128  # grid points along the object's longest side
+    faces: int = 20000  # at most
+
+
+def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, progress=lambda share, what: None) -> Mesh:
+    """Closed, outward, one body of even triangles, from alpha masks (H W, 0 to 1).
+
+    Raises ValueError where the masks contradict the cameras: no point is inside all of them.
+    """
+    progress(0, "measuring masks")
+    distances = [signed_distance(alpha) for alpha in alphas]
+    progress(0.2, "bounding the object")
+    centre, half = _first_box(alphas, cameras)
+    field, origin, spacing = _field(distances, cameras, centre - half, 2 * half / (BOUNDS_RESOLUTION - 1), (BOUNDS_RESOLUTION,) * 3)
+    inside = np.argwhere(field < spacing)
+    if len(inside) == 0:
+        raise ValueError(
+            f"visual hull: no point of space lies inside all {len(alphas)} masks, need one; check the poses' convention "
+            "(camera-to-world, OpenGL axes) and that each mask belongs to its pose"
+        )
+    low, high = origin + (inside.min(0) - 1) * spacing, origin + (inside.max(0) + 1) * spacing
+    spacing = (high - low).max() / (config.resolution - 1)
+    shape = tuple(np.ceil((high - low) / spacing).astype(int) + 1)
+    progress(0.3, "carving")
+    field, origin, spacing = _field(distances, cameras, low, spacing, shape)
+    field = _one_body(np.pad(field, 1, constant_values=spacing), spacing)
+    progress(0.6, "meshing")
+    # The field grows outwards; scikit-image then winds faces so that normals point up the gradient: outwards.
+    verts, faces, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
+    verts, faces = verts + origin - spacing, np.ascontiguousarray(faces)
+    progress(0.7, "remeshing")
+    return _even(verts, faces, config.faces)
+
+
+def signed_distance(alpha: np.ndarray) -> np.ndarray:
+    """Pixels to the mask's outline (alpha 0.5) from each pixel centre, negative inside; a soft edge places it exactly."""
+    inside = alpha > 0.5
+    if inside.all():
+        return np.full(alpha.shape, -np.float32(max(alpha.shape)))
+    distance = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
+    distance -= 0.5 * np.sign(distance)
+    return np.where((alpha > 0) & (alpha < 1), 0.5 - alpha, distance).astype(np.float32)
+
+
+def _first_box(alphas: list[np.ndarray], cameras: Cameras) -> tuple[np.ndarray, float]:
+    """Centre and half side of a cube around the object: where the rays through the masks' centres meet."""
+    T = cameras.T_world_cam.double().numpy()
+    focal, principal = cameras.intrinsics.double().numpy()[:, :2], cameras.intrinsics.double().numpy()[:, 2:]
+    middle, reach = np.empty((len(alphas), 2)), np.empty(len(alphas))
+    for i, alpha in enumerate(alphas):
+        rows, columns = np.nonzero(alpha > 0.5)
+        low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()]) + 1
+        middle[i], reach[i] = (low + high) / 2, np.linalg.norm(high - low) / 2
+    ray = np.concatenate([(middle - principal) / focal * [1, -1], -np.ones((len(alphas), 1))], 1)
+    ray = np.einsum("nij,nj->ni", T[:, :3, :3], ray / np.linalg.norm(ray, axis=1, keepdims=True))
+    across = np.eye(3) - ray[:, :, None] * ray[:, None]  # least squares: the point nearest to all rays
+    centre = np.linalg.lstsq(across.sum(0), (across @ T[:, :3, 3:]).sum(0)[:, 0], rcond=None)[0]
+    depth = np.linalg.norm(centre - T[:, :3, 3], axis=1)
+    return centre, 1.2 * float((depth * reach / focal.min(1)).max())
+
+
+def _field(distances, cameras, origin, spacing, shape):
+    field = np.full(shape, -np.inf, np.float32)
+    T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
+    intrinsics = cameras.intrinsics.double().numpy()
+    for distance, T, k in zip(distances, T_cam_world, intrinsics, strict=True):
+        _carve(field, origin, spacing, T, k, distance)
+    field[np.isinf(field)] = spacing  # seen by no view at all
+    return field, origin, spacing
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _carve(field, origin, spacing, T, k, distance):
+    height, width = distance.shape
+    enough = 4 * spacing  # further outside than this, the exact distance no longer matters
+    for i in prange(field.shape[0]):
+        x = origin[0] + i * spacing
+        for j in range(field.shape[1]):
+            y = origin[1] + j * spacing
+            for m in range(field.shape[2]):
+                if field[i, j, m] > enough:
+                    continue
+                z = origin[2] + m * spacing
+                depth = -(T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3])
+                if depth <= 0:
+                    continue
+                u = k[0] * (T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]) / depth + k[2] - 0.5
+                v = -k[1] * (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / depth + k[3] - 0.5
+                if not (0 <= u <= width - 1 and 0 <= v <= height - 1):
+                    continue
+                c, r = min(int(u), width - 2), min(int(v), height - 2)
+                fu, fv = u - c, v - r
+                top = distance[r, c] * (1 - fu) + distance[r, c + 1] * fu
+                low = distance[r + 1, c] * (1 - fu) + distance[r + 1, c + 1] * fu
+                d = (top * (1 - fv) + low * fv) * depth / k[0]
+                field[i, j, m] = max(field[i, j, m], d)
+
+
+def _one_body(field: np.ndarray, spacing: float) -> np.ndarray:
+    """Keeps the largest body and fills what no outside air reaches."""
+    bodies, count = ndimage.label(field < 0)
+    if count == 0:
+        raise ValueError("visual hull: the object is thinner than the grid; raise resolution")
+    kept = bodies == np.bincount(bodies.ravel())[1:].argmax() + 1
+    air, _ = ndimage.label(~kept)
+    hollow = ~kept & (air != air[0, 0, 0])
+    field = np.where(~kept & (field < 0), np.float32(0.5 * spacing), field)
+    return np.where(hollow, np.float32(-spacing), field)
+
+
+def _even(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
+    """Isotropic remeshing (Botsch & Kobbelt 2004) to at most `most` faces."""
+    area = face_areas(torch.from_numpy(verts), torch.from_numpy(faces)).sum().item()
+    budget = 0.97 * most
+    while True:
+        edge = float(np.sqrt(4 * area / np.sqrt(3) / budget))
+        out, tris = gpytoolbox.remesh_botsch(verts.astype(np.float64), faces.astype(np.int32), 6, edge, True)
+        if len(tris) <= most:
+            return Mesh(torch.from_numpy(out).float(), torch.from_numpy(tris).int())
+        budget *= 0.97 * most / len(tris)

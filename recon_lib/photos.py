@@ -1,0 +1,220 @@
+"""One image file becomes pixels: uint8 H W 4, straight alpha, sRGB, row 0 at the top.
+
+PNG, JPEG and WebP, told by content, never by the extension. 16 bits become 8 by value/257, rounded. An embedded RGB
+colour profile other than sRGB is applied. A mask is grey, H W uint8: the object is where it is > 127. What is wrong
+with a file is a ValueError of lines `field: got X, needed Y`, without the file's name; what was converted is a tuple of
+the names in NOTES.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageChops, ImageCms
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+# names taken for images in a folder, also those that are then refused by content
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".svg",
+}  # fmt: skip
+ORIENTATION_TAG = 0x0112
+# What Pillow raises on a damaged file, found by flipping bytes: there is no one class for it.
+DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, MemoryError,
+    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError, ImageCms.PyCMSError,
+)  # fmt: skip
+NOTES = {
+    "exif": "turned upright by their EXIF orientation",
+    "16bit": "converted from 16 to 8 bits",
+    "grey": "grey, spread to RGB",
+    "palette": "expanded from a palette",
+    "cmyk": "converted from CMYK",
+    "profile": "converted from their embedded colour profile to sRGB",
+    "profile unused": "with a colour profile that is not RGB and was not applied",
+    "multi-picture": "multi-picture JPEGs, of which the first picture was used",
+}
+# EXIF orientation -> how the stored rows and columns become upright
+UPRIGHT = {
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.swapaxes(a, 0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(np.swapaxes(a, 0, 1), 2),
+    8: lambda a: np.rot90(a, 1),
+}
+# A 16-bit PNG's raw mode -> the mode, and raw mode, under which Pillow keeps the low bytes that it drops otherwise
+LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+# first bytes of what people take for a photo
+SIGNATURES = {
+    b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
+    b"PK\3\4": "a ZIP archive", b"\0\0\1\0": "an icon", b"8BPS": "a Photoshop file", b"#?RADIANCE": "an HDR image",
+    b"v/1\1": "an OpenEXR image", b"version https://git-lfs": "a Git LFS pointer",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    stored_size: tuple[int, int]  # width height, before EXIF orientation
+    orientation: int  # EXIF's 1 to 8
+    bytes: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        return self.stored_size[::-1] if self.orientation >= 5 else self.stored_size
+
+
+def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
+    """Checks type and size before anything is decoded."""
+    length = path.stat().st_size
+    if length > max_mb * 1e6:
+        raise ValueError(f"bytes: got {length / 1e6:.1f} MB, needed at most {max_mb:g} MB")
+    if length == 0:
+        raise ValueError("type: got an empty file, needed PNG, JPEG or WebP")
+    with _damage("header"), _opened(path) as image:
+        if image is None:
+            raise ValueError(f"type: got {_kind(path)}, needed PNG, JPEG or WebP")
+        width, height = image.size
+        if width * height > max_megapixels * 1e6:
+            raise ValueError(f"pixels: got {width} x {height}, needed at most {max_megapixels:g} megapixels")
+        frames = getattr(image, "n_frames", 1)
+        # A multi-picture JPEG is how phones store a photo: the first picture is the photo.
+        if frames > 1 and image.format != "MPO":
+            raise ValueError(f"frames: got an animation of {frames}, needed a single picture")
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    return Header((width, height), orientation if orientation in UPRIGHT else 1, length)
+
+
+def read_rgba(path: Path, orientation: int) -> tuple[UInt8[np.ndarray, "H W 4"], tuple[str, ...]]:
+    """The whole photo, turned by `orientation`, and what was converted: keys of NOTES."""
+    with _damage("pixels"):
+        rgba, notes = _decode(path.read_bytes())
+    if orientation in UPRIGHT:
+        rgba, notes = UPRIGHT[orientation](rgba), (*notes, "exif")
+    return np.array(rgba, order="C"), notes  # a copy: Pillow's arrays are read-only
+
+
+def read_mask(path: Path, orientation: int) -> UInt8[np.ndarray, "H W"]:
+    """Grey values; what is transparent in the mask is no object."""
+    rgba, _ = read_rgba(path, orientation)
+    if (rgba[..., :3] == rgba[..., :1]).all():
+        grey = rgba[..., 0].astype(np.uint16)
+    else:
+        grey = np.asarray(Image.fromarray(rgba[..., :3]).convert("L")).astype(np.uint16)
+    return ((grey * rgba[..., 3] + 127) // 255).astype(np.uint8)
+
+
+def check_mask(alpha: UInt8[np.ndarray, "H W"]) -> None:
+    if not (alpha > 127).any():
+        raise ValueError(f"mask: got no pixel above 127 (largest {alpha.max()}), needed the object in white")
+    if (alpha > 127).all():
+        raise ValueError("mask: got no background pixel, needed the object in white on black")
+
+
+def _decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
+    with _opened(io.BytesIO(data)) as image:
+        notes = ["multi-picture"] if image.format == "MPO" else []
+        raw_mode = image.tile[0].args if image.format == "PNG" and image.tile else None
+        if isinstance(raw_mode, str) and raw_mode.endswith(";16B"):
+            notes += ["16bit", "grey"] if raw_mode in ("I;16B", "LA;16B") else ["16bit"]
+            rgba = _eight_bits(data, image, raw_mode)
+        else:
+            if image.mode == "CMYK":
+                notes.append("cmyk")
+                # Pillow takes every CMYK JPEG for an inverted one; only Adobe's are, and those carry its marker.
+                image.load()
+                image = image if "adobe" in image.info else ImageChops.invert(image)
+            notes += {"1": ["grey"], "L": ["grey"], "LA": ["grey"], "P": ["palette"]}.get(image.mode, [])
+            rgba = np.asarray(image.convert("RGB").convert("RGBA") if image.mode == "CMYK" else image.convert("RGBA"))
+        profile = image.info.get("icc_profile")
+    if profile:
+        rgba, note = _to_srgb(rgba, profile)
+        notes += note
+    return rgba, tuple(notes)
+
+
+def _eight_bits(data: bytes, image: Image.Image, raw_mode: str) -> np.ndarray:
+    """A 16-bit PNG with rounding. Pillow keeps the high byte of each value alone, so the low ones are decoded apart."""
+    if raw_mode == "I;16B":
+        deep = np.asarray(image).astype(np.uint32)[..., None]
+    elif raw_mode == "LA;16B":
+        # Four bytes a pixel, which RGBA passes through: grey high, grey low, alpha high, alpha low.
+        image.tile = [image.tile[0]._replace(args="RGBA")]
+        four = np.asarray(image).astype(np.uint32)
+        deep = four[..., ::2] * 256 + four[..., 1::2]
+    else:
+        with _opened(io.BytesIO(data)) as low:
+            low.tile = [low.tile[0]._replace(args=LOW_BYTES[raw_mode])]
+            deep = np.asarray(image).astype(np.uint32) * 256 + np.asarray(low)
+    key = image.info.get("transparency")
+    eight = ((deep + 128) // 257).astype(np.uint8)
+    if deep.shape[-1] in (1, 3):
+        opaque = np.ones(deep.shape[:2], bool) if key is None else (deep != np.array(key)).any(-1)
+        eight = np.concatenate([eight, np.where(opaque, 255, 0).astype(np.uint8)[..., None]], -1)
+    return eight if eight.shape[-1] == 4 else np.concatenate([eight[..., :1]] * 3 + [eight[..., 1:]], -1)
+
+
+def _to_srgb(rgba: np.ndarray, profile: bytes) -> tuple[np.ndarray, list[str]]:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if source.profile.xcolor_space.strip() != "RGB":
+        return rgba, ["profile unused"]
+    if "srgb" in ImageCms.getProfileDescription(source).lower():
+        return rgba, []
+    colours = ImageCms.profileToProfile(
+        Image.fromarray(np.ascontiguousarray(rgba[..., :3])), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    return np.dstack([np.asarray(colours), rgba[..., 3]]), ["profile"]
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image | None]:
+    """Pillow's image, or None where the content is of none of FORMATS; closed at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a size near Pillow's own limit, odd EXIF: what matters is refused by name
+        try:
+            image = Image.open(source, formats=FORMATS)
+        except Image.UnidentifiedImageError:
+            yield None
+            return
+        with image:
+            yield image
+
+
+@contextmanager
+def _damage(field: str) -> Iterator[None]:
+    try:
+        yield
+    except Image.DecompressionBombError as e:
+        raise ValueError(f"pixels: got {e}, needed fewer") from e
+    except DAMAGE as e:
+        if isinstance(e, ValueError) and ": got " in str(e):  # our own words already
+            raise
+        raise ValueError(f"{field}: got a damaged file ({type(e).__name__}: {e}), needed a whole one") from e
+
+
+def _kind(path: Path) -> str:
+    """In words, what a file that is no photo seems to be."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    for signature, kind in SIGNATURES.items():
+        if start.startswith(signature):
+            return kind
+    if start[4:8] == b"ftyp":
+        brand = start[8:12]
+        return (
+            "a HEIC image" if brand[:2] in (b"he", b"mi", b"ms") else "an AVIF image" if brand == b"avif" else "a video"
+        )
+    if start.startswith((b"\x89PNG", b"\xff\xd8", b"RIFF")):
+        return "a damaged header"
+    try:
+        text = start[:500].decode("utf-8", errors="strict" if len(start) < 500 else "ignore")
+    except UnicodeDecodeError:
+        return "unknown binary content"
+    return "an SVG drawing" if "<svg" in text else "text" if text.isprintable() or "\n" in text else "unknown content"

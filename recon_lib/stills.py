@@ -1,0 +1,54 @@
+"""Pictures of a finished mesh: the canonical six, a sheet of them, and a turntable. All y up, on white, sRGB, H W 3 uint8."""
+
+from collections.abc import Iterator
+from math import radians
+from types import ModuleType
+
+import numpy as np
+import torch
+from PIL import Image
+
+from recon_lib import camera, meshio, refine, render
+from recon_lib.camera import Cameras
+from recon_lib.mesh import Mesh
+
+TURNTABLE_ELEVATION_RADIANS = radians(20)
+TURNTABLE_FOV_RADIANS = radians(26)
+
+
+def upright(mesh: Mesh, up: np.ndarray) -> Mesh:
+    """The mesh with +y up, its box's middle at the origin, in the sphere of radius 0.5: what the canonical rig looks at."""
+    turned = refine.transformed(mesh, torch.from_numpy(meshio.up_to_y(up)).float())
+    T = refine.unit_frame(turned.verts)
+    T[:3] /= 2
+    return refine.transformed(turned, T)
+
+
+def canonical(mesh: Mesh, width: int, raster: ModuleType) -> dict[str, np.ndarray]:
+    """`mesh` is `upright`."""
+    pictures = _pictures(mesh, camera.canonical_six(width), raster)
+    return dict(zip(camera.CANONICAL_VIEWS, pictures, strict=True))
+
+
+def turntable(mesh: Mesh, frames: int, width: int, raster: ModuleType) -> Iterator[np.ndarray]:
+    """`mesh` is `upright`; one full turn."""
+    distance = camera.CANONICAL_DISTANCE
+    return _pictures(
+        mesh, camera.orbit(frames, TURNTABLE_ELEVATION_RADIANS, distance, TURNTABLE_FOV_RADIANS, width), raster
+    )
+
+
+def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> np.ndarray:
+    rows = [list(pictures.values())[i : i + columns] for i in range(0, len(pictures), columns)]
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
+def webp(frames: list[np.ndarray], path, milliseconds: int) -> None:
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    first.save(path, "WEBP", save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=85)
+
+
+def _pictures(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> Iterator[np.ndarray]:
+    for i in range(len(cameras)):
+        rgb = render.over_white_srgb(render.photographed(mesh, cameras[[i]], raster))[0]
+        yield (rgb * 255).round().byte().numpy()

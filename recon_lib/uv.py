@@ -1,0 +1,79 @@
+"""Texture atlases: unwrapping, filling the texels that no face covers, and moving a texture to another mesh.
+
+Texture coordinates follow `mesh`: u right, v down, (0, 0) the top-left corner.
+"""
+
+from types import ModuleType
+
+import fast_simplification
+import gpytoolbox
+import numpy as np
+import torch
+import xatlas
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+from torch import Tensor
+
+from recon_lib.mesh import Mesh
+
+PADDING_TEXELS = 3  # between charts, so that bilinear taps and two mip levels stay inside their own chart
+
+
+def unwrap(
+    verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], size: int
+) -> tuple[Float[Tensor, "T 2"], Int[Tensor, "F 3"], tuple[int, int]]:
+    """Charts of low distortion (xatlas) in one atlas: coordinates, their faces, and the atlas' (height, width) <= `size`."""
+    fill = 0.65  # share of the atlas that charts cover, first guess; shrinks until one atlas of that size holds them all
+    a, b, c = verts[faces.long()].unbind(1)
+    area = torch.linalg.cross(b - a, c - a).norm(dim=-1).sum().item() / 2
+    while True:
+        atlas = xatlas.Atlas()
+        atlas.add_mesh(verts.numpy(), faces.numpy().astype(np.uint32))
+        pack = xatlas.PackOptions()
+        pack.padding = PADDING_TEXELS
+        pack.texels_per_unit = size * (fill / area) ** 0.5
+        pack.create_image = False
+        atlas.generate(xatlas.ChartOptions(), pack)
+        if max(atlas.width, atlas.height) <= size:
+            _, uv_faces, uvs = atlas[0]
+            return torch.from_numpy(uvs), torch.from_numpy(uv_faces.astype(np.int32)), (atlas.height, atlas.width)
+        fill *= 0.95 * (size / max(atlas.width, atlas.height)) ** 2
+
+
+def covered(
+    uvs: Float[Tensor, "T 2"], uv_faces: Int[Tensor, "F 3"], shape: tuple[int, int], raster: ModuleType
+) -> Bool[Tensor, "H W"]:
+    """Texels whose centre lies on a face."""
+    flat = torch.cat([2 * uvs - 1, torch.zeros(len(uvs), 1), torch.ones(len(uvs), 1)], -1)
+    return raster.rasterize(flat[None], uv_faces, shape, grad_db=False)[0][0, ..., 3] > 0
+
+
+def dilate(texture: Float[Tensor, "H W C"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "H W C"]:
+    """Gives every unknown texel the colour of the nearest known one, so that no filter tap brings in a stray colour."""
+    if not known.any():
+        return texture
+    row, column = ndimage.distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)
+    return texture[torch.from_numpy(row).long(), torch.from_numpy(column).long()]
+
+
+def light_copy(mesh: Mesh, most_faces: int, size: int, raster: ModuleType) -> Mesh:
+    """The mesh decimated (quadric errors) and unwrapped anew, each texel coloured by the nearest point of the original."""
+    if len(mesh.faces) <= most_faces:
+        return mesh
+    verts, faces = fast_simplification.simplify(
+        mesh.verts.numpy(), mesh.faces.numpy(), 1 - most_faces / len(mesh.faces)
+    )
+    verts, faces = torch.from_numpy(verts), torch.from_numpy(faces.astype(np.int32))
+    uvs, uv_faces, shape = unwrap(verts, faces, size)
+    flat = torch.cat([2 * uvs - 1, torch.zeros(len(uvs), 1), torch.ones(len(uvs), 1)], -1)
+    rast, _ = raster.rasterize(flat[None], uv_faces, shape, grad_db=False)
+    known = rast[0, ..., 3] > 0
+    points = raster.interpolate(verts[None], rast, faces)[0][0][known]
+    _, face, weights = gpytoolbox.squared_distance(
+        points.double().numpy(), mesh.verts.double().numpy(), mesh.faces.numpy(), use_cpp=True
+    )
+    corners = mesh.uvs[mesh.uv_faces.long()[torch.from_numpy(face).long()]]
+    uv = (corners * torch.from_numpy(weights).float()[..., None]).sum(1)
+    texture = torch.zeros(*shape, 3)
+    texture[known] = raster.texture(mesh.texture[None], uv[None, None], boundary_mode="clamp")[0, 0]
+    return Mesh(verts, faces, uvs, uv_faces, dilate(texture, known))

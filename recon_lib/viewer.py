@@ -1,0 +1,67 @@
+"""3-D viewers: a live one for a notebook somebody watches, and a page that holds everything and opens offline."""
+
+import html
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from trimesh.viewer import scene_to_html
+
+from recon_lib import meshio
+from recon_lib.mesh import Mesh
+
+
+def show_mesh(mesh: Mesh, width: int = 640, height: int = 480):
+    """A pythreejs widget that orbits with the mouse; `mesh` is y up, in the sphere of radius 0.5 around the origin.
+
+    Live only: exported HTML shows pythreejs blank offline. `page` is for files.
+    """
+    import pythreejs as three
+
+    faces, uv_faces = mesh.faces.long(), mesh.uv_faces.long()
+    pairs, index = torch.unique(torch.stack([faces.reshape(-1), uv_faces.reshape(-1)]), dim=1, return_inverse=True)
+    image = np.asarray(meshio.texture_image(mesh).convert("RGBA").transpose(1))  # three.js: first row at v = 0, v up
+    uvs = mesh.uvs[pairs[1]] * torch.tensor([1.0, -1]) + torch.tensor([0.0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # traittypes warns of the dtype of every attribute
+        geometry = three.BufferGeometry(
+            attributes={
+                "position": three.BufferAttribute(mesh.verts[pairs[0]].numpy()),
+                "uv": three.BufferAttribute(uvs.numpy()),
+                "index": three.BufferAttribute(index.numpy().astype(np.uint32)),
+            }
+        )
+        colour = three.DataTexture(data=image, format="RGBAFormat", type="UnsignedByteType")
+        body = three.Mesh(geometry, three.MeshBasicMaterial(map=colour, side="DoubleSide"))
+        eye = three.PerspectiveCamera(fov=26, aspect=width / height, position=[1.2, 0.9, 2.2], near=0.1, far=10)
+        return three.Renderer(
+            camera=eye,
+            scene=three.Scene(children=[body, eye], background="#ffffff"),
+            controls=[three.OrbitControls(controlling=eye)],
+            width=width,
+            height=height,
+        )
+
+
+def page(glb: Path) -> str:
+    """A self-contained HTML page with three.js and the GLB inside."""
+    return scene_to_html(_Exported(glb.read_bytes()))
+
+
+def frame(glb: Path, height: int = 480) -> str:
+    """The same as an <iframe> to stand in another page."""
+    return f'<iframe srcdoc="{html.escape(page(glb))}" width="100%" height="{height}" style="border:0"></iframe>'
+
+
+class _Exported:
+    """What `scene_to_html` asks of a scene, answered by a GLB as it is: trimesh's own export would drop `unlit`."""
+
+    camera = None
+
+    def __init__(self, glb: bytes):
+        self._glb = glb
+
+    def export(self, file_type: str) -> bytes:
+        assert file_type == "glb"
+        return self._glb
