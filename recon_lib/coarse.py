@@ -37,7 +37,9 @@ def choose(backend: str) -> tuple[str, str]:
     if backend == "auto":
         return "hull", "`auto` chose the visual hull: this version has no other backend that can run"
     if backend == "reconviagen":
-        raise ValueError("backend reconviagen: got a version without its adapter, need one that has it; choose hull or auto")
+        raise ValueError(
+            "backend reconviagen: got a version without its adapter, need one that has it; choose hull or auto"
+        )
     if backend not in BACKENDS:
         raise ValueError(f"backend: got {backend!r}, need auto or one of {BACKENDS}")
     return backend, f"`{backend}` was asked for"

@@ -15,7 +15,9 @@ from recon_lib.fit import Photos
 MARGIN = 0.1  # of the object's extent in the photo, on each side
 
 
-def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, progress=lambda share, what: None) -> Photos:
+def crop_photos(
+    images: tuple[np.ndarray, ...], cameras: Cameras, size: int, progress=lambda share, what: None
+) -> Photos:
     """`images` are H W 4 uint8, straight alpha, sRGB; the result is B x size x size x 4."""
     boxes = torch.tensor([_box(image[..., 3]) for image in images])
     crops = []
@@ -36,7 +38,7 @@ def _box(alpha: np.ndarray) -> list[float]:
 
 
 def _premultiplied(image: np.ndarray) -> torch.Tensor:
-    rgba = torch.from_numpy(image).float() / 255
+    rgba = torch.from_numpy(image.astype(np.float32)) / 255
     return torch.cat([colour.srgb_to_linear(rgba[..., :3]) * rgba[..., 3:], rgba[..., 3:]], -1)
 
 

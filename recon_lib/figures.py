@@ -39,7 +39,10 @@ def cameras(scene: Scene, mesh: Mesh | None = None) -> Figure:
     T = scene.cameras.T_world_cam.double().numpy()
     eyes = T[:, :3, 3] @ R.T
     looks = -T[:, :3, 2] @ R.T * np.linalg.norm(eyes - eyes.mean(0), axis=1).mean() * 0.2
-    for chosen, colour, label in ((~scene.held_out, USED_COLOUR, "used"), (scene.held_out, HELD_OUT_COLOUR, "held out")):
+    for chosen, colour, label in (
+        (~scene.held_out, USED_COLOUR, "used"),
+        (scene.held_out, HELD_OUT_COLOUR, "held out"),
+    ):
         if chosen.any():
             axis.scatter(*eyes[chosen].T, color=colour, s=18, label=f"{label} ({chosen.sum()})")
             axis.quiver(*eyes[chosen].T, *looks[chosen].T, color=colour, linewidth=0.8, arrow_length_ratio=0.2)

@@ -59,6 +59,11 @@ def snapshot(state: FitState) -> Mesh:
     return replace(state.mesh, verts=state.mesh.verts.clone(), texture=state.mesh.texture.clone())
 
 
+def history_csv(rows: list[tuple]) -> str:
+    """(step, loss, loss_colour, loss_alpha) rows as a table."""
+    return "step,loss,loss_colour,loss_alpha\n" + "".join(",".join(f"{v:.7g}" for v in row) + "\n" for row in rows)
+
+
 class Controls:
     """What a person may change while the fit runs; read before every step."""
 

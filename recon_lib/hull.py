@@ -26,7 +26,9 @@ class HullConfig:
     faces: int = 20000  # at most
 
 
-def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, progress=lambda share, what: None) -> Mesh:
+def visual_hull(
+    alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, progress=lambda share, what: None
+) -> Mesh:
     """Closed, outward, one body of even triangles, from alpha masks (H W, 0 to 1).
 
     Raises ValueError where the masks contradict the cameras: no point is inside all of them.
@@ -35,7 +37,9 @@ def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, 
     distances = [signed_distance(alpha) for alpha in alphas]
     progress(0.2, "bounding the object")
     centre, half = _first_box(alphas, cameras)
-    field, origin, spacing = _field(distances, cameras, centre - half, 2 * half / (BOUNDS_RESOLUTION - 1), (BOUNDS_RESOLUTION,) * 3)
+    field, origin, spacing = _field(
+        distances, cameras, centre - half, 2 * half / (BOUNDS_RESOLUTION - 1), (BOUNDS_RESOLUTION,) * 3
+    )
     inside = np.argwhere(field < spacing)
     if len(inside) == 0:
         raise ValueError(

@@ -6,6 +6,7 @@ and neither of the others can cost it. Colour is baked light, so the GLB's mater
 images are 8-bit sRGB. trimesh keeps v up and flips it for glTF; `mesh` has v down.
 """
 
+import json
 import logging
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
     T_file_world = up_to_y(up)
     T_world_file = np.linalg.inv(T_file_world).tolist()
     split = _split(mesh, T_file_world)
-    (folder / "mesh.glb").write_bytes(_glb(split, mesh))
+    (folder / "mesh.glb").write_bytes(glb(mesh, up))
     manifest = {"files": {"mesh.glb": {"T_world_file": T_world_file}}, "failed": {}}
     for name, write, T in (
         ("mesh.obj", lambda: _write_obj(split, mesh, folder), T_world_file),
@@ -44,6 +45,17 @@ def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
         else:
             manifest["files"][name] = {"T_world_file": T}
     return manifest
+
+
+def load_from(run_dir: Path, name: str) -> Mesh:
+    """A stage's mesh, such as "coarse/mesh.glb", in the world: the folder's manifest says how."""
+    path = run_dir / name
+    manifest = path.parent / f"{path.parent.name}.json"
+    if not manifest.exists():
+        raise ValueError(
+            f"{manifest}: no such file; run the stage that writes {path.parent.name}/ for this run folder first"
+        )
+    return load(path, np.array(json.loads(manifest.read_text())["files"][path.name]["T_world_file"]))
 
 
 def load(path: Path, T_world_file: np.ndarray | None = None) -> Mesh:
@@ -104,7 +116,9 @@ def _split(mesh: Mesh, T_file_world: np.ndarray) -> trimesh.Trimesh:
     )
 
 
-def _glb(split: trimesh.Trimesh, mesh: Mesh) -> bytes:
+def glb(mesh: Mesh, up: np.ndarray) -> bytes:
+    """One unlit textured mesh, y up, normals included."""
+
     def unlit(tree: dict) -> None:
         tree["extensionsUsed"] = ["KHR_materials_unlit"]
         for material in tree["materials"]:
@@ -113,15 +127,16 @@ def _glb(split: trimesh.Trimesh, mesh: Mesh) -> bytes:
     material = PBRMaterial(
         name="baked", baseColorTexture=texture_image(mesh), metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True
     )
-    textured = split.copy()
-    textured.visual = TextureVisuals(uv=split.visual.uv, material=material)
+    textured = _split(mesh, up_to_y(up))
+    textured.visual = TextureVisuals(uv=textured.visual.uv, material=material)
     return export_glb(trimesh.Scene(textured), include_normals=True, tree_postprocessor=unlit)
 
 
 def _write_obj(split: trimesh.Trimesh, mesh: Mesh, folder: Path) -> None:
     textured = split.copy()
     textured.visual = TextureVisuals(
-        uv=split.visual.uv, material=SimpleMaterial(name="mesh", image=texture_image(mesh), diffuse=[255, 255, 255, 255])
+        uv=split.visual.uv,
+        material=SimpleMaterial(name="mesh", image=texture_image(mesh), diffuse=[255, 255, 255, 255]),
     )
     text, extras = export_obj(textured, include_normals=True, return_texture=True, mtl_name="mesh.mtl")
     (folder / "mesh.obj").write_text(text)

@@ -41,7 +41,12 @@ def to_json(scene: Scene) -> dict:
             {
                 "file_path": f"images/{name}.png",
                 "transform_matrix": scene.cameras.T_world_cam[i].double().tolist(),
-                "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": width, "h": height,
+                "fl_x": fx,
+                "fl_y": fy,
+                "cx": cx,
+                "cy": cy,
+                "w": width,
+                "h": height,
                 "held_out": bool(scene.held_out[i]),
             }  # fmt: skip
         )

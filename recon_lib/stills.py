@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from math import radians
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -14,6 +15,7 @@ from recon_lib.mesh import Mesh
 
 TURNTABLE_ELEVATION_RADIANS = radians(20)
 TURNTABLE_FOV_RADIANS = radians(26)
+TURN_MILLISECONDS = 3600
 
 
 def upright(mesh: Mesh, up: np.ndarray) -> Mesh:
@@ -43,9 +45,14 @@ def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> np.ndarray:
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
-def webp(frames: list[np.ndarray], path, milliseconds: int) -> None:
+def save(folder: Path, pictures: dict[str, np.ndarray], frames: list[np.ndarray]) -> None:
+    """`<name>.png` for each picture, sheet.png of all, turntable.webp of the frames: one turn in about 3 s."""
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    Image.fromarray(sheet(pictures)).save(folder / "sheet.png")
     first, *rest = [Image.fromarray(frame) for frame in frames]
-    first.save(path, "WEBP", save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=85)
+    pause = TURN_MILLISECONDS // len(frames)
+    first.save(folder / "turntable.webp", save_all=True, append_images=rest, duration=pause, loop=0, quality=85)
 
 
 def _pictures(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> Iterator[np.ndarray]:

@@ -23,7 +23,9 @@ def unwrap(
     verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], size: int
 ) -> tuple[Float[Tensor, "T 2"], Int[Tensor, "F 3"], tuple[int, int]]:
     """Charts of low distortion (xatlas) in one atlas: coordinates, their faces, and the atlas' (height, width) <= `size`."""
-    fill = 0.65  # share of the atlas that charts cover, first guess; shrinks until one atlas of that size holds them all
+    fill = (
+        0.65  # share of the atlas that charts cover, first guess; shrinks until one atlas of that size holds them all
+    )
     a, b, c = verts[faces.long()].unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1).sum().item() / 2
     while True:

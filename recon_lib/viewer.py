@@ -1,21 +1,23 @@
 """3-D viewers: a live one for a notebook somebody watches, and a page that holds everything and opens offline."""
 
-import html
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from trimesh.viewer import scene_to_html
 
-from recon_lib import meshio
+from recon_lib import meshio, uv
 from recon_lib.mesh import Mesh
+
+LIGHT_TEXTURE = 512  # texels along a side of the decimated copy
 
 
 def show_mesh(mesh: Mesh, width: int = 640, height: int = 480):
     """A pythreejs widget that orbits with the mouse; `mesh` is y up, in the sphere of radius 0.5 around the origin.
 
-    Live only: exported HTML shows pythreejs blank offline. `page` is for files.
+    Live only: exported HTML shows pythreejs blank offline. `save` is for files.
     """
     import pythreejs as three
 
@@ -44,14 +46,10 @@ def show_mesh(mesh: Mesh, width: int = 640, height: int = 480):
         )
 
 
-def page(glb: Path) -> str:
-    """A self-contained HTML page with three.js and the GLB inside."""
-    return scene_to_html(_Exported(glb.read_bytes()))
-
-
-def frame(glb: Path, height: int = 480) -> str:
-    """The same as an <iframe> to stand in another page."""
-    return f'<iframe srcdoc="{html.escape(page(glb))}" width="100%" height="{height}" style="border:0"></iframe>'
+def save(path: Path, mesh: Mesh, most_faces: int, raster: ModuleType) -> None:
+    """A self-contained HTML page with three.js and a decimated copy of `mesh` (y up) inside."""
+    light = uv.light_copy(mesh, most_faces, LIGHT_TEXTURE, raster)
+    path.write_text(scene_to_html(_Exported(meshio.glb(light, np.array([0, 1, 0])))))
 
 
 class _Exported:

@@ -33,7 +33,12 @@ def save(path: Path, pixels: np.ndarray, **options) -> Path:
 
 
 def poses(count: int) -> list:
-    return camera.orbit(count, 0.3, 4.0, 0.7, 32, "z").T_world_cam.double().tolist()
+    """On a circle around the origin, z up, looking level at the z axis: float32 values, as `scene` saves them."""
+    out = []
+    for angle in np.arange(count) * 0.4:
+        s, c = np.sin(angle), np.cos(angle)
+        out.append([[c, 0, s, 4 * s], [s, 0, -c, -4 * c], [0, 1, 0, 0.5], [0, 0, 0, 1]])
+    return np.array(out, np.float32).tolist()
 
 
 def ngp(folder: Path, count: int = 3, suffix: str = ".png", **top) -> dict:

@@ -57,7 +57,9 @@ def _split_vertices(f: np.ndarray, edge: np.ndarray) -> int:
 
 def _degenerate(v: np.ndarray, f: np.ndarray) -> int:
     a, b, c = v[f[:, 0]], v[f[:, 1]], v[f[:, 2]]
-    longest = np.max([np.linalg.norm(b - a, axis=1), np.linalg.norm(c - b, axis=1), np.linalg.norm(a - c, axis=1)], axis=0)
+    longest = np.max(
+        [np.linalg.norm(b - a, axis=1), np.linalg.norm(c - b, axis=1), np.linalg.norm(a - c, axis=1)], axis=0
+    )
     double_area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     diagonal = np.linalg.norm(np.nanmax(v[f.ravel()], axis=0) - np.nanmin(v[f.ravel()], axis=0)) if len(f) else 0
     return int((double_area <= DEGENERATE_HEIGHT * diagonal * longest).sum())

@@ -204,8 +204,11 @@ def sample_backward_uv(
             if has_bias:
                 grad_bias[p] = g_level
             if has_da:
-                major, g0, g1, g2, g3 = _footprint(
-                    da[p, 0], da[p, 1], da[p, 2], da[p, 3], levels[0, 1], levels[0, 2]
-                )
+                major, g0, g1, g2, g3 = _footprint(da[p, 0], da[p, 1], da[p, 2], da[p, 3], levels[0, 1], levels[0, 2])
                 scale = g_level * 0.5 / (major * np.log(2.0))
-                grad_da[p, 0], grad_da[p, 1], grad_da[p, 2], grad_da[p, 3] = g0 * scale, g1 * scale, g2 * scale, g3 * scale
+                grad_da[p, 0], grad_da[p, 1], grad_da[p, 2], grad_da[p, 3] = (
+                    g0 * scale,
+                    g1 * scale,
+                    g2 * scale,
+                    g3 * scale,
+                )

@@ -1,0 +1,132 @@
+"""The papermill engine that the chain uses: it cannot miss a kernel's reply, and it leaves no process behind.
+
+Against papermill's own engine: the kernel's messages are asked for once a second, since a wait without a limit can miss
+one and last for ever; the limit is the notebook's, not a cell's; a limit passed, a dead kernel and an interruption are
+errors in the cell where they struck; the kernel's children end with it. Times are seconds.
+"""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+import psutil
+from jupyter_core.utils import run_sync
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, NotebookExecutionManager
+
+NAME = "recon"
+SLICE_S = 1.0
+OUTPUT_WAIT_S = 60  # for what a cell printed, after its end
+GRACE_S = 1.0  # for the kernel's children, after its end
+
+log = logging.getLogger("papermill")
+
+
+class PollingClient(PapermillNotebookClient):
+    def __init__(self, manager: NotebookExecutionManager, limit_s: float | None, **traits: Any):
+        super().__init__(manager, iopub_timeout=OUTPUT_WAIT_S, log=log, **traits)
+        self.limit_s = limit_s
+        self.kernel_pid: int | None = None
+        if limit_s is not None:
+            deadline = monotonic() + limit_s
+            self.timeout_func = lambda cell: max(deadline - monotonic(), 0.001)  # 0 would mean no limit
+
+    async def async_start_new_kernel_client(self) -> Any:
+        self.kernel_pid = self.km.provisioner.pid
+        client = await super().async_start_new_kernel_client()
+        for channel in (client.shell_channel, client.iopub_channel):
+            channel.get_msg = _sliced(channel.get_msg)
+        return client
+
+    async def _async_cleanup_kernel(self) -> None:
+        family = [] if self.kernel_pid is None else _family(self.kernel_pid)
+        await super()._async_cleanup_kernel()
+        _, alive = psutil.wait_procs(family, timeout=GRACE_S)
+        for process in alive:
+            log.warning("killing process %d, left by the kernel", process.pid)
+            process.kill()
+
+    # The base class binds its own coroutines to these names.
+    start_new_kernel_client = run_sync(async_start_new_kernel_client)
+    _cleanup_kernel = run_sync(_async_cleanup_kernel)
+
+    def execute_cell(self, cell: NotebookNode, cell_index: int) -> NotebookNode:
+        try:
+            return super().execute_cell(cell, cell_index)
+        except CellTimeoutError as error:
+            over = "Cell execution timed out" in str(error)
+            text = f"no end within {self.limit_s:g} s" if over else "the cell ended, but not its output"
+            self._mark(cell, cell_index, "TimeoutError", text)
+            raise
+        except DeadKernelError:
+            self._mark(cell, cell_index, "DeadKernelError", "the kernel died; out of memory, or killed")
+            raise
+        except KeyboardInterrupt:
+            self._mark(cell, cell_index, "KeyboardInterrupt", "the run was interrupted here")
+            raise
+
+    def _mark(self, cell: NotebookNode, cell_index: int, name: str, text: str) -> None:
+        cell.outputs.append(new_output("error", ename=name, evalue=text, traceback=[f"{name}: {text}"]))
+        self.nb_man.cell_exception(cell, cell_index)
+
+
+class PollingEngine(NBClientEngine):
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: NotebookExecutionManager,
+        kernel_name: str,
+        log_output: bool = False,
+        start_timeout: int = 60,
+        execution_timeout: float | None = None,
+        kernel_env: dict[str, str] | None = None,
+        **_: Any,
+    ) -> None:
+        client = PollingClient(
+            nb_man,
+            execution_timeout,
+            kernel_name=kernel_name,
+            startup_timeout=start_timeout,
+            log_output=log_output,
+            extra_arguments=["--log-level=ERROR"],  # or each kernel warns that its port on this machine is unencrypted
+        )
+        try:
+            client.execute(env=dict(os.environ) if kernel_env is None else kernel_env)
+        except (CellTimeoutError, DeadKernelError) as error:
+            log.info("%s", error)  # the cell carries the error; papermill finds it there and raises
+        finally:
+            if client.km is not None and client.km.has_kernel:  # interrupted while the kernel started
+                client._cleanup_kernel()
+
+
+def _sliced(get_msg: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
+    """The same question asked again each second until the time is up."""
+
+    async def ask(timeout: float | None = None) -> dict:
+        end = monotonic() + (float("inf") if timeout is None else timeout)
+        while True:
+            try:
+                return await get_msg(timeout=max(0.0, min(SLICE_S, end - monotonic())))
+            except Empty:
+                if monotonic() >= end:
+                    raise
+
+    return ask
+
+
+def _family(kernel_pid: int) -> list[psutil.Process]:
+    """The kernel's descendants: a kernel leads its own session, which tells those whose parent has ended."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == kernel_pid:
+                found |= {process, *process.children(recursive=True)}
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return [process for process in found if process.pid != kernel_pid]

@@ -1,0 +1,295 @@
+"""The chain: the notebooks in order over one run folder, each in a kernel of its own.
+
+Everything asked is checked before the first notebook starts. A stage is reused when its key and its files are the
+recorded ones; the key hashes its notebook, the library's source, its parameters, the key of the stage before, and for
+1_ingest the photos. Once one stage is made anew, so are all after it, and what an earlier run left of those goes: a
+verdict never stands beside a mesh that it is not about. This process never imports torch: the kernels need the memory.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import papermill
+from papermill.engines import papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from recon_lib import params as parameters
+from recon_lib import run as files
+from recon_lib.engine import NAME, PollingEngine
+from recon_lib.params import STAGES
+
+LIBRARY = Path(__file__).parent
+NOTEBOOKS = LIBRARY.parent / "notebooks"
+OUTPUTS = dict(zip(STAGES, ("scene", "coarse", "refined", "metrics", "preview"), strict=True))
+TIMEOUT_S = 6 * 3600.0  # for one stage
+KERNEL_START_S = 120
+POLL_S = 0.3
+FINISHED = ("done", "reused")
+
+log = logging.getLogger(__name__)
+
+
+class StageError(Exception):
+    """A stage failed; `cause` is one line, the exception behind it is chained."""
+
+    def __init__(self, stage: str, cause: str):
+        super().__init__(f"{stage}: {cause}")
+        self.stage, self.cause = stage, cause
+
+
+def run(
+    params: dict[str, dict[str, Any]],
+    run_dir: str | Path,
+    stages: Sequence[str] = STAGES,
+    notebooks: Path = NOTEBOOKS,
+    force: bool = False,
+    bar: bool = True,
+    timeout_s: float = TIMEOUT_S,
+) -> dict[str, Any]:
+    """Runs what cannot be reused, `force` everything, and returns run.json's content; the report is written either way.
+
+    Raises ValueError before anything ran, StageError for a stage that failed, KeyboardInterrupt once all is put away.
+    """
+    folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
+    stages = [stage for stage in STAGES if stage in _known(stages)]
+    given, effective = validated(params, notebooks)
+    inputs = _photo_hashes(effective, notebooks) if stages[0] == STAGES[0] else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _open(folder, stages, effective, inputs)
+        stage = stages[0]
+        try:
+            for stage in stages:
+                key = _key(folder, stage, notebooks, effective[stage], inputs)
+                entry = files.load(folder)["stages"][stage]
+                if not force and entry.get("key") == key and _intact(folder, stage, entry):
+                    _set_stage(folder, stage, entry | {"state": "reused"})
+                    continue
+                force = True
+                _execute(stage, notebooks, folder, given[stage], effective[stage], timeout_s, bar)
+                _set_stage(folder, stage, files.load(folder)["stages"][stage] | {"key": key})
+        except KeyboardInterrupt:
+            _close(folder, stage, "interrupted", f"{stage}: interrupted")
+            raise
+        except Exception as error:  # whatever went wrong, the run folder says so
+            _close(folder, stage, "failed", f"{stage}: {_one_line(error)}")
+            _report_failure(folder)
+            raise StageError(stage, _one_line(error)) from error
+        _close(folder, stage, "done", None)
+        _write_report(folder)
+        return files.load(folder)
+
+
+def validated(params: dict[str, dict[str, Any]], notebooks: Path) -> tuple[dict, dict]:
+    """Of each stage the parameters given and, with the defaults, those in force; every problem in one ValueError."""
+    problems = [parameters.unknown(name, STAGES) for name in params if name not in STAGES]
+    given, effective = {}, {}
+    for stage in STAGES:
+        values, notebook = params.get(stage, {}), notebooks / f"{stage}.ipynb"
+        if "run_dir" in values:
+            problems.append(f"{stage}: run_dir: the run's name decides it, leave it out")
+        try:
+            given[stage] = parameters.check(notebook, values)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        declared = {p.name: p.default for p in parameters.defaults(notebook).values() if p.name != "run_dir"}
+        effective[stage] = declared | given[stage]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return given, effective
+
+
+def parameterised(params: dict[str, dict[str, Any]], folder: Path, notebooks: Path = NOTEBOOKS) -> list[Path]:
+    """Copies of the notebooks with their parameters in, to be run in order by another tool; they share `folder/run`."""
+    given, effective = validated(params, notebooks)
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = [folder.absolute() / f"{stage}.ipynb" for stage in STAGES]
+    for stage, copy in zip(STAGES, copies, strict=True):
+        values = given[stage] | {"run_dir": str(copy.parent / "run")}
+        if "photos" in effective[stage]:  # the other tool starts the kernel elsewhere
+            values["photos"] = str(notebooks.absolute().parent / effective[stage]["photos"])
+        _papermill(notebooks / copy.name, copy, values, prepare_only=True)
+    return copies
+
+
+def _known(stages: Sequence[str]) -> Sequence[str]:
+    problems = [parameters.unknown(stage, STAGES) for stage in stages if stage not in STAGES]
+    if problems or not stages:
+        raise ValueError("\n".join(problems) or f"no stage chosen; there are {', '.join(STAGES)}")
+    return stages
+
+
+def _photo_hashes(effective: dict[str, dict], notebooks: Path) -> dict[str, str]:
+    if "photos" not in effective[STAGES[0]]:
+        return {}
+    photos = notebooks.parent / Path(effective[STAGES[0]]["photos"]).expanduser()
+    if not photos.is_dir():
+        raise ValueError(f"{STAGES[0]}: photos: got {photos}, needed a folder of photos")
+    return _hashes(photos, photos)
+
+
+def _hashes(folder: Path, base: Path) -> dict[str, str]:
+    """SHA-256 of every file in the folder, by its path from `base`."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            found[path.relative_to(base).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _key(folder: Path, stage: str, notebooks: Path, values: dict[str, Any], inputs: dict[str, str]) -> str:
+    first = stage == STAGES[0]
+    before = inputs if first else files.load(folder)["stages"][STAGES[STAGES.index(stage) - 1]].get("key")
+    cells = json.loads((notebooks / f"{stage}.ipynb").read_text())["cells"]
+    source = [[cell["cell_type"], "".join(cell["source"])] for cell in cells]
+    library = {name: digest for name, digest in _hashes(LIBRARY, LIBRARY).items() if name.endswith(".py")}
+    return hashlib.sha256(json.dumps([source, library, values, before], sort_keys=True).encode()).hexdigest()
+
+
+def _intact(folder: Path, stage: str, entry: dict[str, Any]) -> bool:
+    return entry["state"] in FINISHED and entry["outputs"] == _hashes(folder / OUTPUTS[stage], folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One run at a time in a folder. The system drops the lock when its holder ends, however it ends."""
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ValueError(f"{folder}: process {file.read()} is running here; wait for it or stop it") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _open(folder: Path, stages: list[str], effective: dict[str, dict], inputs: dict[str, str]) -> None:
+    content = files.load(folder) if (folder / "run.json").exists() else files.new(folder)
+    for stage in STAGES[: STAGES.index(stages[0])]:
+        if content["stages"][stage]["state"] not in FINISHED:
+            raise ValueError(f"{folder}: {stages[0]} needs {stage}, which is {content['stages'][stage]['state']}")
+    content |= {"state": "running", "error": None, "started": files.now()}
+    content["parameters"] = content.get("parameters", {}) | {stage: effective[stage] for stage in stages}
+    content["inputs"] = inputs or content.get("inputs", {})
+    files.write_json(folder / "run.json", content)
+
+
+def _close(folder: Path, stage: str, state: str, error: str | None) -> None:
+    content = files.load(folder)
+    entry = content["stages"][stage]
+    if "key" not in entry and entry["state"] in ("running", "done"):  # a cell may fail after the one that finished
+        entry |= {"state": state, "error": error}
+    files.write_json(folder / "run.json", content | {"state": state, "error": error, "ended": files.now()})
+    files.write_progress(folder, stage, 100.0 if state == "done" else 0.0, state, 0.0)
+
+
+def _set_stage(folder: Path, stage: str, entry: dict[str, Any]) -> None:
+    content = files.load(folder)
+    content["stages"][stage] = entry
+    files.write_json(folder / "run.json", content)
+
+
+def _execute(
+    stage: str, notebooks: Path, folder: Path, given: dict, effective: dict, timeout_s: float, bar: bool
+) -> None:
+    began = time.monotonic()
+    for later in STAGES[STAGES.index(stage) + 1 :]:
+        _set_stage(folder, later, {"state": "pending"})
+        shutil.rmtree(folder / OUTPUTS[later], ignore_errors=True)
+        (folder / f"{later}.ipynb").unlink(missing_ok=True)
+    _set_stage(folder, stage, {"state": "running", "started": files.now(), "parameters": effective})
+    files.write_progress(folder, stage, 0.0, "starting the kernel", None)
+    inside = folder.is_relative_to(notebooks.parent)
+    values = given | {"run_dir": str(folder.relative_to(notebooks.parent) if inside else folder)}
+    with _bar(stage, folder, bar):
+        _papermill(
+            notebooks / f"{stage}.ipynb",
+            folder / f"{stage}.ipynb",
+            values,
+            engine_name=NAME,
+            cwd=notebooks.parent,
+            start_timeout=KERNEL_START_S,
+            execution_timeout=timeout_s,
+            kernel_env=_kernel_environment(),
+        )
+    entry = files.load(folder)["stages"][stage]
+    # sys.exit(0) in a cell ends the notebook there, and papermill calls it a success.
+    if entry["state"] != "done":
+        raise RuntimeError("the notebook ended without finishing its stage")
+    outputs = _hashes(folder / OUTPUTS[stage], folder)
+    _set_stage(folder, stage, entry | {"outputs": outputs, "seconds": round(time.monotonic() - began, 3)})
+
+
+def _papermill(source: Path, target: Path, values: dict[str, Any], **options: Any) -> None:
+    papermill_engines.register(NAME, PollingEngine)
+    source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (source, target))
+    options |= {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    papermill.execute_notebook(source, target, values, **options)
+
+
+def _kernel_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    inline = "module://matplotlib_inline.backend_inline"
+    return environment | {"RECON_BATCH": "1", "OMP_WAIT_POLICY": "passive", "MPLBACKEND": inline}
+
+
+@contextmanager
+def _bar(stage: str, folder: Path, shown: bool) -> Iterator[None]:
+    """A console bar that follows progress.json; a log file gets a line a minute."""
+    ended = threading.Event()
+    form = "{desc:<14}{percentage:3.0f}% |{bar:30}| {elapsed}{postfix}"
+    rare = 0.1 if sys.stderr.isatty() else 60.0
+    with tqdm(total=100, desc=stage, bar_format=form, mininterval=rare, disable=not shown) as bar:
+
+        def follow() -> None:
+            while not ended.wait(POLL_S):
+                show()
+            show()
+
+        def show() -> None:
+            progress = json.loads((folder / "progress.json").read_text())
+            bar.set_postfix_str(progress["what"], refresh=False)
+            bar.update(progress["percent"] - bar.n)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+
+
+def _one_line(error: Exception) -> str:
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, PapermillExecutionError):
+        name, text = error.ename, error.evalue
+    return f"{name}: {'; '.join(line.strip() for line in text.splitlines() if line.strip())}"
+
+
+def _write_report(folder: Path) -> None:
+    from recon_lib import report  # brings the plotting libraries, which the chain itself does without
+
+    report.write(folder)
+
+
+def _report_failure(folder: Path) -> None:
+    try:
+        _write_report(folder)
+    except Exception as error:  # the stage's own error is the one to tell
+        log.warning("no report: %s", _one_line(error))

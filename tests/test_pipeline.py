@@ -1,0 +1,447 @@
+"""The chain over toy notebooks: what it reuses, refuses, keeps after a failure and leaves behind when interrupted.
+
+Where the claim is about kernels, kernels run; the others run the cells in this process.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+import recon_lib
+from recon_lib import cli, params, pipeline
+from recon_lib import run as files
+from recon_lib.params import STAGES
+
+VERDICT = {
+    "status": "warning", "psnr_db": 24.5, "ssim": 0.9, "psnr_full_db": 30.25, "ssim_full": 0.95, "mask_iou": 0.99,
+    "views": "held-out views", "view_count": 5,
+    "checks": [{"name": "bodies", "value": 2, "limit": "1", "unit": "", "status": "warning"}],
+}  # fmt: skip
+CHILD = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session={own_session})
+run.write_text(stage.folder("pids"), f"{{os.getpid()}} {{child.pid}}")
+"""
+COMMAND = """
+import sys
+from types import SimpleNamespace
+sys.modules["recon_lib.report"] = SimpleNamespace(write=lambda folder: (folder / "report.html").write_text("report"))
+from recon_lib import cli
+code = cli.main(sys.argv[1:])
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A repository of toys; braces and spaces are what papermill reads in paths as fields."""
+    home = tmp_path / "a {toy} home"
+    for folder in ("notebooks", "photos", "params"):
+        (home / folder).mkdir(parents=True)
+    (home / "photos" / "one.png").write_text("1")
+    for stage in STAGES:
+        toy(home, stage)
+    (home / "params" / "quick.yaml").write_text("1_ingest:\n  photos: photos\n")
+    report = SimpleNamespace(write=lambda folder: (folder / "report.html").write_text("report"))
+    monkeypatch.setitem(sys.modules, "recon_lib.report", report)
+    monkeypatch.setattr(recon_lib, "report", report, raising=False)
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def here(home, monkeypatch):
+    """Notebooks run their cells in this process; gives the list of stages that ran."""
+    ran = []
+
+    def execute(source, target, values, **options):
+        ran.append(source.stem)
+        scope = {}
+        for cell in nbformat.read(source, 4).cells:
+            exec(cell.source, scope)
+            if "parameters" in cell.metadata.get("tags", []):
+                scope |= values
+        nbformat.write(nbformat.read(source, 4), target)
+
+    monkeypatch.setattr(pipeline, "_papermill", execute)
+    return ran
+
+
+def toy(home, stage, trouble="", after=""):
+    """A notebook that writes its output folder, then does what `trouble` says, then finishes."""
+    declared = 'run_dir = "outputs/demo"  # run folder\nsteps = 3  # how many [1, 10]\nrate = 0.5  # a rate [0, 1]'
+    if stage == STAGES[0]:
+        declared += '\nphotos = "photos"  # folder of photos'
+    name, text = ("verdict.json", json.dumps(VERDICT)) if stage == "4_metrics" else ("result.txt", "text")
+    sources = [
+        declared,
+        f"""from recon_lib import run
+stage = run.begin(run_dir, "{stage}", dict(steps=steps, rate=rate))
+with stage.writing("{pipeline.OUTPUTS[stage]}") as folder:
+    run.write_text(folder / "{name}", {text!r})
+stage.progress(0.5, "half of it")""",
+        trouble,
+        'stage.finish({"doubled": 2 * steps})',
+        after,
+    ]
+    cells = [new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(new_notebook(cells=cells), home / "notebooks" / f"{stage}.ipynb")
+
+
+def chain(home, stages=STAGES, asked=None, **options):
+    asked = {} if asked is None else asked
+    return pipeline.run(asked, home / "outputs" / "demo", stages, home / "notebooks", bar=False, **options)
+
+
+def states(home):
+    return [entry["state"] for entry in files.load(home / "outputs" / "demo")["stages"].values()]
+
+
+def failure(home, **options):
+    with pytest.raises(pipeline.StageError) as caught:
+        chain(home, **options)
+    content = files.load(home / "outputs" / "demo")
+    assert content["state"] == "failed"
+    assert content["error"] == str(caught.value) == content["stages"][caught.value.stage]["error"]
+    assert "\n" not in content["error"]
+    assert (home / "outputs" / "demo" / "report.html").exists()
+    return caught.value
+
+
+def errors_kept(home, stage):
+    cells = nbformat.read(home / "outputs" / "demo" / f"{stage}.ipynb", 4).cells
+    return [out.ename for cell in cells for out in cell.get("outputs", []) if out.output_type == "error"]
+
+
+def gone(pid, within_s=10.0):
+    ends = time.monotonic() + within_s
+    while time.monotonic() < ends:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def command(home, *arguments, **environment):
+    line = [sys.executable, "-c", COMMAND, "run", "--notebooks", str(home / "notebooks"), *arguments]
+    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(home / "runtime"), **environment}
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home, env=environment)
+
+
+# ---- before anything starts
+
+
+def test_every_bad_parameter_of_every_notebook_is_told_before_one_starts(home, here):
+    asked = {
+        "1_ingest": {"step": 3},
+        "3_nvdiffrec": {"steps": 11, "rate": "3e-2"},
+        "4_metrics": {"run_dir": "x"},
+        "6": {},
+    }
+    with pytest.raises(ValueError) as caught:
+        chain(home, asked=asked)
+    starts = [line.rsplit(":", 1)[0] for line in str(caught.value).splitlines()]
+    assert [line.split(":")[0] for line in starts] == ["6", "1_ingest", "3_nvdiffrec", "3_nvdiffrec", "4_metrics"]
+    assert not here
+    assert not (home / "outputs").exists()
+
+
+def test_a_folder_of_photos_that_is_not_there_is_refused(home, here):
+    with pytest.raises(ValueError, match="photos: got .*absent, needed a folder"):
+        chain(home, asked={"1_ingest": {"photos": "absent"}})
+    assert not here
+
+
+def test_a_stage_is_refused_while_the_one_before_it_has_no_result(home, here):
+    with pytest.raises(ValueError, match="3_nvdiffrec needs 1_ingest, which is pending"):
+        chain(home, ["3_nvdiffrec"])
+    with pytest.raises(ValueError, match="did you mean 3_nvdiffrec"):
+        chain(home, ["3_nvdifrec"])
+    assert not here
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(home, here):
+    folder = home / "outputs" / "demo"
+    folder.mkdir(parents=True)
+    with pipeline._locked(folder), pytest.raises(ValueError, match=f"process {os.getpid()} is running here"):
+        chain(home)
+    assert not here
+
+
+def test_the_lock_of_a_killed_run_is_taken_over(home, here):
+    folder = home / "outputs" / "demo"
+    folder.mkdir(parents=True)
+    code = "import fcntl, os, signal, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); f.write('1'); f.flush()"
+    subprocess.run([sys.executable, "-c", f"{code}; os.kill(os.getpid(), signal.SIGKILL)", folder / ".lock"])
+    assert (folder / ".lock").read_text() == "1"
+    assert chain(home)["state"] == "done"
+    with (folder / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back
+
+
+# ---- reuse
+
+
+def test_a_run_with_nothing_changed_reuses_every_stage(home, here):
+    first = chain(home)
+    assert states(home) == ["done"] * 5
+    second = chain(home)
+    assert here == list(STAGES)
+    assert states(home) == ["reused"] * 5
+    assert [e["key"] for e in first["stages"].values()] == [e["key"] for e in second["stages"].values()]
+    assert second["stages"]["2_reconviagen"]["doubled"] == 6
+    assert first["inputs"] == {"one.png": "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}  # of "1"
+
+
+def parameter_changed(home):
+    return {"3_nvdiffrec": {"steps": 4}}
+
+
+def default_changed(home):
+    path = home / "notebooks" / "2_reconviagen.ipynb"
+    path.write_text(path.read_text().replace("steps = 3 ", "steps = 4 "))
+
+
+def photo_changed(home):
+    (home / "photos" / "one.png").write_text("2")
+
+
+def photo_renamed(home):
+    (home / "photos" / "one.png").rename(home / "photos" / "two.png")
+
+
+def library_changed(home):
+    (home / "library" / "deep" / "a.py").write_text("x = 2")
+
+
+def output_edited(home):
+    (home / "outputs" / "demo" / "refined" / "result.txt").write_text("by hand")
+
+
+def output_added(home):
+    (home / "outputs" / "demo" / "preview" / "more.txt").write_text("by hand")
+
+
+def output_deleted(home):
+    (home / "outputs" / "demo" / "metrics" / "verdict.json").unlink()
+
+
+def nothing_that_counts_changed(home):
+    (home / "library" / "deep" / "a.txt").write_text("2")
+    (home / "outputs" / "demo" / "1_ingest.ipynb").unlink()
+    return {"3_nvdiffrec": {"steps": 3, "rate": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (parameter_changed, 2), (default_changed, 1), (photo_changed, 0), (photo_renamed, 0), (library_changed, 0),
+        (output_edited, 2), (output_added, 4), (output_deleted, 3), (nothing_that_counts_changed, 5),
+    ],
+)  # fmt: skip
+def test_a_change_makes_its_stage_and_all_after_it_anew(home, here, monkeypatch, change, first):
+    (home / "library" / "deep").mkdir(parents=True)
+    (home / "library" / "deep" / "a.py").write_text("x = 1")
+    monkeypatch.setattr(pipeline, "LIBRARY", home / "library")
+    chain(home)
+    here.clear()
+    chain(home, asked=change(home))
+    assert here == list(STAGES[first:])
+    assert states(home) == ["reused"] * first + ["done"] * (5 - first)
+
+
+def test_force_reuses_nothing(home, here):
+    chain(home)
+    chain(home, force=True)
+    assert here == [*STAGES, *STAGES]
+
+
+def test_stages_alone_make_the_later_ones_pending_and_take_their_files_away(home, here):
+    chain(home)
+    chain(home, ["3_nvdiffrec"], asked=parameter_changed(home))
+    assert states(home) == ["done", "done", "done", "pending", "pending"]
+    folder = home / "outputs" / "demo"
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["coarse", "refined", "scene"]
+    assert not (folder / "4_metrics.ipynb").exists()
+
+
+def test_a_stage_that_failed_after_it_had_finished_is_not_reused(home, here):
+    chain(home)
+    toy(home, "2_reconviagen", after="assert False")
+    assert failure(home).stage == "2_reconviagen"
+    assert states(home) == ["reused", "failed", "pending", "pending", "pending"]
+    here.clear()
+    toy(home, "2_reconviagen")
+    chain(home)
+    assert here == list(STAGES[1:])
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_the_stages_error(home, here, monkeypatch, caplog):
+    monkeypatch.setattr(recon_lib.report, "write", lambda folder: 1 / 0)
+    toy(home, STAGES[0], "raise ValueError('no luck')")
+    with pytest.raises(pipeline.StageError, match="1_ingest: ValueError: no luck"):
+        chain(home)
+    assert "division by zero" in caplog.text
+
+
+def test_parameterised_copies_hold_their_parameters_and_share_a_run_folder(home):
+    copies = pipeline.parameterised({"3_nvdiffrec": {"steps": 7}}, home / "copies", home / "notebooks")
+    assert [copy.stem for copy in copies] == list(STAGES)
+    injected = [
+        cell.source
+        for copy in copies
+        for cell in nbformat.read(copy, 4).cells
+        if "injected-parameters" in cell.metadata.get("tags", [])
+    ]
+    assert all(f'run_dir = "{home}/copies/run"' in source for source in injected)
+    assert ["steps = 7" in source for source in injected] == [False, False, True, False, False]
+    assert f'photos = "{home}/photos"' in injected[0]
+
+
+# ---- kernels
+
+
+def test_the_command_runs_the_chain_prints_the_verdict_and_imports_no_torch(home):
+    toy(
+        home,
+        STAGES[0],
+        "import os\nassert not run.watched() and os.environ['MPLBACKEND'].endswith('inline')\nos.getcwd()",
+    )
+    process = command(
+        home, "--photos", "photos", "--set", "3_nvdiffrec.steps=4", JPY_SESSION_NAME="x", MPLBACKEND="agg"
+    )
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == cli.DONE, err
+    folder = home / "outputs" / "photos"
+    content = files.load(folder)
+    assert [entry["state"] for entry in content["stages"].values()] == ["done"] * 5
+    assert content["stages"]["3_nvdiffrec"]["doubled"] == 8
+    assert out.splitlines()[-1] == f"report: {folder}/report.html"
+    assert [line.split() for line in out.splitlines()][:2] == [["verdict", "warning"], ["psnr_db", "24.5"]]
+    assert "bodies        2               1  warning" in out
+    assert "5_preview     100%" in err
+    assert "encryption" not in err
+    cells = nbformat.read(folder / "1_ingest.ipynb", 4).cells
+    assert cells[3].outputs[0].data["text/plain"] == repr(str(home))
+    assert [p.name for p in folder.glob(".*")] == [".lock"]
+
+
+def test_a_failing_cell_stops_the_chain_and_its_notebook_is_kept(home):
+    toy(home, "2_reconviagen", "raise ValueError('no\\n  luck')")
+    error = failure(home)
+    assert (error.stage, error.cause) == ("2_reconviagen", "ValueError: no; luck")
+    assert states(home) == ["done", "failed", "pending", "pending", "pending"]
+    assert errors_kept(home, "2_reconviagen") == ["ValueError"]
+    assert not (home / "outputs" / "demo" / "3_nvdiffrec.ipynb").exists()
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_a_stage_past_its_limit_fails_and_its_processes_end(home, own_session):
+    toy(home, STAGES[0], CHILD.format(own_session=own_session) + "import time; time.sleep(100)")
+    began = time.monotonic()
+    assert failure(home, timeout_s=6.0).cause == "TimeoutError: no end within 6 s"
+    assert time.monotonic() - began < 40
+    assert errors_kept(home, STAGES[0]) == ["TimeoutError"]
+    assert all(gone(int(pid)) for pid in (home / "outputs" / "demo" / "pids").read_text().split())
+
+
+def test_a_dead_kernel_fails_its_stage_and_its_child_ends(home):
+    toy(home, STAGES[0], CHILD.format(own_session=False) + "os._exit(1)")
+    assert failure(home).cause == "DeadKernelError: the kernel died; out of memory, or killed"
+    assert states(home) == ["failed"] + ["pending"] * 4
+    assert errors_kept(home, STAGES[0]) == ["DeadKernelError"]
+    assert all(gone(int(pid)) for pid in (home / "outputs" / "demo" / "pids").read_text().split())
+
+
+def test_a_notebook_left_by_sys_exit_is_a_failure(home):
+    toy(home, STAGES[0], "import sys; sys.exit(0)")
+    assert failure(home).cause == "RuntimeError: the notebook ended without finishing its stage"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_leaves_no_process_and_says_so(home, number):
+    toy(home, STAGES[0], CHILD.format(own_session=number == signal.SIGTERM) + "import time; time.sleep(100)")
+    process = command(home, "--preset", "quick", "--name", "demo")
+    pids = home / "outputs" / "demo" / "pids"
+    while not pids.exists() and process.poll() is None:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert {int(pid) for pid in pids.read_text().split()} <= {child.pid for child in children}
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED
+    assert err.splitlines()[-1] == "recon: interrupted"
+    assert "Traceback" not in err
+    assert all(gone(child.pid, 0.5) for child in children)
+    assert not list((home / "runtime").glob("*.json"))
+    assert states(home) == ["interrupted"] + ["pending"] * 4
+    assert files.load("outputs/demo")["state"] == "interrupted"
+    assert errors_kept(home, STAGES[0]) == ["KeyboardInterrupt"]
+
+
+# ---- the command line
+
+
+def said(home, capsys, *arguments):
+    code = cli.main(["run", "--notebooks", str(home / "notebooks"), *arguments])
+    return code, capsys.readouterr().err
+
+
+def test_the_command_tells_bad_parameters_and_failures_by_code_and_line(home, here, capsys):
+    assert said(home, capsys) == (2, "recon: nothing to run: give a parameter file, --preset or --photos\n")
+    code, err = said(home, capsys, "--preset", "quik")
+    assert (code, err) == (2, "recon: preset: quik: unknown; did you mean quick?\n")
+    code, err = said(
+        home, capsys, "--preset", "quick", "--set", "3_nvdiffrec.steps=800", "--set", "3_nvdiffrec.rate=3e-2"
+    )
+    assert code == 2
+    assert [line[:20] for line in err.splitlines()] == ["recon: 3_nvdiffrec: "] * 2
+    assert said(home, capsys, "--preset", "quick", "--set", "steps=3")[0] == 2
+    assert said(home, capsys, "--preset", "quick", "--name", "../x")[0] == 2
+    assert said(home, capsys, "absent.yaml")[0] == 2
+    assert not here
+    toy(home, STAGES[0], "raise OSError('disk\\nfull')")
+    code, err = said(home, capsys, "--preset", "quick")
+    assert (code, err.splitlines()[-1]) == (1, "recon: 1_ingest: OSError: disk; full")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "photos"),
+    [
+        (["--photos", "other"], "other", "other"),
+        (["--photos", "other", "--preset", "quick"], "other", "other"),
+        (["--preset", "quick"], "quick", "photos"),
+        (["mine.yaml"], "mine", "photos"),
+        (["mine.yaml", "--photos", "/elsewhere", "--name", "jug-2"], "jug-2", "/elsewhere"),
+    ],
+)
+def test_the_run_is_named_after_what_was_asked(home, monkeypatch, arguments, name, photos):
+    (home / "mine.yaml").write_text("1_ingest: {photos: photos}")
+    asked = {}
+
+    def run(params, run_dir, *rest, **options):
+        asked.update(params, run_dir=run_dir)
+        return {"stages": {"4_metrics": {"state": "pending"}}}
+
+    monkeypatch.setattr(pipeline, "run", run)
+    assert cli.main(["run", "--notebooks", "notebooks", *arguments]) == 0
+    assert asked == {"1_ingest": {"photos": photos}, "run_dir": home / "outputs" / name}
+
+
+def test_the_real_notebooks_and_presets_pass_validation():
+    presets = sorted((pipeline.LIBRARY.parent / "params").glob("*.yaml"))
+    assert "quick" in [preset.stem for preset in presets]
+    for preset in presets:
+        pipeline.validated(params.read(preset), pipeline.NOTEBOOKS)
