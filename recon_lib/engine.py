@@ -1,13 +1,14 @@
 """The papermill engine that the chain uses: it cannot miss a kernel's reply, and it leaves no process behind.
 
 Against papermill's own engine: the kernel's messages are asked for once a second, since a wait without a limit can miss
-one and last for ever; the limit is the notebook's, not a cell's; a limit passed, a dead kernel and an interruption are
+one and last for ever; the limit is for all cells together; a limit passed, a dead kernel and an interruption are
 errors in the cell where they struck; the kernel's children end with it. Times are seconds.
 """
 
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -29,19 +30,19 @@ log = logging.getLogger("papermill")
 
 
 class PollingClient(PapermillNotebookClient):
-    def __init__(self, manager: NotebookExecutionManager, limit_s: float | None, **traits: Any):
+    def __init__(self, manager: NotebookExecutionManager, limit_s: float, **traits: Any):
         super().__init__(manager, iopub_timeout=OUTPUT_WAIT_S, log=log, **traits)
         self.limit_s = limit_s
         self.kernel_pid: int | None = None
-        if limit_s is not None:
-            deadline = monotonic() + limit_s
-            self.timeout_func = lambda cell: max(deadline - monotonic(), 0.001)  # 0 would mean no limit
+        self.struck = False
 
     async def async_start_new_kernel_client(self) -> Any:
         self.kernel_pid = self.km.provisioner.pid
         client = await super().async_start_new_kernel_client()
         for channel in (client.shell_channel, client.iopub_channel):
             channel.get_msg = _sliced(channel.get_msg)
+        deadline = monotonic() + self.limit_s
+        self.timeout_func = lambda cell: max(deadline - monotonic(), 0.001)  # 0 would mean no limit
         return client
 
     async def _async_cleanup_kernel(self) -> None:
@@ -71,7 +72,12 @@ class PollingClient(PapermillNotebookClient):
             self._mark(cell, cell_index, "KeyboardInterrupt", "the run was interrupted here")
             raise
 
+    def process_message(self, *message: Any) -> NotebookNode | None:
+        # What the kernel says while it is being ended is no output of the cell.
+        return None if self.struck else super().process_message(*message)
+
     def _mark(self, cell: NotebookNode, cell_index: int, name: str, text: str) -> None:
+        self.struck = True
         cell.outputs.append(new_output("error", ename=name, evalue=text, traceback=[f"{name}: {text}"]))
         self.nb_man.cell_exception(cell, cell_index)
 
@@ -82,27 +88,29 @@ class PollingEngine(NBClientEngine):
         cls,
         nb_man: NotebookExecutionManager,
         kernel_name: str,
-        log_output: bool = False,
-        start_timeout: int = 60,
-        execution_timeout: float | None = None,
-        kernel_env: dict[str, str] | None = None,
+        *,
+        start_timeout: int,
+        execution_timeout: float,
+        kernel_env: dict[str, str],
+        kernel_log: Path,
         **_: Any,
     ) -> None:
+        """`kernel_log` gets what the kernel itself says, and its C code's last words when it crashes."""
         client = PollingClient(
             nb_man,
             execution_timeout,
             kernel_name=kernel_name,
             startup_timeout=start_timeout,
-            log_output=log_output,
             extra_arguments=["--log-level=ERROR"],  # or each kernel warns that its port on this machine is unencrypted
         )
-        try:
-            client.execute(env=dict(os.environ) if kernel_env is None else kernel_env)
-        except (CellTimeoutError, DeadKernelError) as error:
-            log.info("%s", error)  # the cell carries the error; papermill finds it there and raises
-        finally:
-            if client.km is not None and client.km.has_kernel:  # interrupted while the kernel started
-                client._cleanup_kernel()
+        with kernel_log.open("ab") as file:
+            try:
+                client.execute(env=kernel_env, stdout=file, stderr=file)
+            except (CellTimeoutError, DeadKernelError) as error:
+                log.info("%s", error)  # the cell carries the error; papermill finds it there and raises
+            finally:
+                if client.km is not None and client.km.has_kernel:  # interrupted while the kernel started
+                    client._cleanup_kernel()
 
 
 def _sliced(get_msg: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:

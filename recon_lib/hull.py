@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import gpytoolbox
 import numpy as np
 import torch
-from numba import njit, prange
 from scipy import ndimage
 from skimage import measure
 
 from recon_lib.camera import Cameras, invert_rigid
+from recon_lib.carving import carve
 from recon_lib.mesh import Mesh, face_areas
 
 BOUNDS_RESOLUTION = 48  # grid points a side of the first pass, which only finds the object's box
@@ -92,36 +92,9 @@ def _field(distances, cameras, origin, spacing, shape):
     T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
     intrinsics = cameras.intrinsics.double().numpy()
     for distance, T, k in zip(distances, T_cam_world, intrinsics, strict=True):
-        _carve(field, origin, spacing, T, k, distance)
+        carve(field, origin, spacing, T, k, distance)
     field[np.isinf(field)] = spacing  # seen by no view at all
     return field, origin, spacing
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def _carve(field, origin, spacing, T, k, distance):
-    height, width = distance.shape
-    enough = 4 * spacing  # further outside than this, the exact distance no longer matters
-    for i in prange(field.shape[0]):
-        x = origin[0] + i * spacing
-        for j in range(field.shape[1]):
-            y = origin[1] + j * spacing
-            for m in range(field.shape[2]):
-                if field[i, j, m] > enough:
-                    continue
-                z = origin[2] + m * spacing
-                depth = -(T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3])
-                if depth <= 0:
-                    continue
-                u = k[0] * (T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]) / depth + k[2] - 0.5
-                v = -k[1] * (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / depth + k[3] - 0.5
-                if not (0 <= u <= width - 1 and 0 <= v <= height - 1):
-                    continue
-                c, r = min(int(u), width - 2), min(int(v), height - 2)
-                fu, fv = u - c, v - r
-                top = distance[r, c] * (1 - fu) + distance[r, c + 1] * fu
-                low = distance[r + 1, c] * (1 - fu) + distance[r + 1, c + 1] * fu
-                d = (top * (1 - fv) + low * fv) * depth / k[0]
-                field[i, j, m] = max(field[i, j, m], d)
 
 
 def _one_body(field: np.ndarray, spacing: float) -> np.ndarray:

@@ -24,22 +24,27 @@ class Mesh:
     texture: Float[Tensor, "H W C"] | None = None
 
 
+def _corners(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tuple[Tensor, Tensor, Tensor]:
+    # Not verts[faces]: with several threads its gradient is summed by atomic adds, in another order each time.
+    return verts.index_select(0, faces.long().reshape(-1)).reshape(-1, 3, 3).unbind(1)
+
+
 def face_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "F 3"]:
     """Unit normals; zero for a degenerate face."""
-    a, b, c = verts[faces.long()].unbind(1)
+    a, b, c = _corners(verts, faces)
     normal = torch.linalg.cross(b - a, c - a)
     # sqrt has infinite slope at 0, so clamp before it: clamping the length afterwards still gives NaN gradients.
     return normal / normal.square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
 
 
 def face_areas(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, " F"]:
-    a, b, c = verts[faces.long()].unbind(1)
+    a, b, c = _corners(verts, faces)
     return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2
 
 
 def vertex_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
     """Unit normals, the area-weighted mean over the faces around a vertex."""
-    a, b, c = verts[faces.long()].unbind(1)
+    a, b, c = _corners(verts, faces)
     normal = torch.linalg.cross(b - a, c - a)[:, None].expand(-1, 3, -1).reshape(-1, 3)
     total = torch.zeros_like(verts).index_add(0, faces.long().reshape(-1), normal)
     return torch.nn.functional.normalize(total, dim=-1)
@@ -47,7 +52,7 @@ def vertex_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Fl
 
 def volume(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, ""]:
     """Signed volume by the divergence theorem; positive when closed and wound outwards."""
-    a, b, c = verts[faces.long()].unbind(1)
+    a, b, c = _corners(verts, faces)
     return (a * torch.linalg.cross(b, c)).sum() / 6
 
 

@@ -31,7 +31,7 @@ def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
     T_file_world = up_to_y(up)
     T_world_file = np.linalg.inv(T_file_world).tolist()
     split = _split(mesh, T_file_world)
-    (folder / "mesh.glb").write_bytes(glb(mesh, up))
+    (folder / "mesh.glb").write_bytes(textured_scene(mesh, up).export())
     manifest = {"files": {"mesh.glb": {"T_world_file": T_world_file}}, "failed": {}}
     for name, write, T in (
         ("mesh.obj", lambda: _write_obj(split, mesh, folder), T_world_file),
@@ -116,20 +116,28 @@ def _split(mesh: Mesh, T_file_world: np.ndarray) -> trimesh.Trimesh:
     )
 
 
-def glb(mesh: Mesh, up: np.ndarray) -> bytes:
-    """One unlit textured mesh, y up, normals included."""
+class UnlitScene(trimesh.Scene):
+    """A trimesh scene whose GLB says that its colours are final."""
 
-    def unlit(tree: dict) -> None:
-        tree["extensionsUsed"] = ["KHR_materials_unlit"]
-        for material in tree["materials"]:
-            material["extensions"] = {"KHR_materials_unlit": {}}
+    def export(self, file_obj=None, file_type: str = "glb", **kwargs) -> bytes:
+        assert file_obj is None and file_type == "glb"
+        return export_glb(self, include_normals=True, tree_postprocessor=_unlit)
 
+
+def textured_scene(mesh: Mesh, up: np.ndarray) -> UnlitScene:
+    """One textured mesh, y up."""
     material = PBRMaterial(
         name="baked", baseColorTexture=texture_image(mesh), metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True
     )
     textured = _split(mesh, up_to_y(up))
     textured.visual = TextureVisuals(uv=textured.visual.uv, material=material)
-    return export_glb(trimesh.Scene(textured), include_normals=True, tree_postprocessor=unlit)
+    return UnlitScene(textured)
+
+
+def _unlit(tree: dict) -> None:
+    tree["extensionsUsed"] = ["KHR_materials_unlit"]
+    for material in tree["materials"]:
+        material["extensions"] = {"KHR_materials_unlit": {}}
 
 
 def _write_obj(split: trimesh.Trimesh, mesh: Mesh, folder: Path) -> None:

@@ -77,7 +77,6 @@ def run(
                 if not force and entry.get("key") == key and _intact(folder, stage, entry):
                     _set_stage(folder, stage, entry | {"state": "reused"})
                     continue
-                force = True
                 _execute(stage, notebooks, folder, given[stage], effective[stage], timeout_s, bar)
                 _set_stage(folder, stage, files.load(folder)["stages"][stage] | {"key": key})
         except KeyboardInterrupt:
@@ -208,7 +207,7 @@ def _execute(
     stage: str, notebooks: Path, folder: Path, given: dict, effective: dict, timeout_s: float, bar: bool
 ) -> None:
     began = time.monotonic()
-    for later in STAGES[STAGES.index(stage) + 1 :]:
+    for later in STAGES[STAGES.index(stage) + 1 :]:  # pending, and so not reused
         _set_stage(folder, later, {"state": "pending"})
         shutil.rmtree(folder / OUTPUTS[later], ignore_errors=True)
         (folder / f"{later}.ipynb").unlink(missing_ok=True)
@@ -226,6 +225,7 @@ def _execute(
             start_timeout=KERNEL_START_S,
             execution_timeout=timeout_s,
             kernel_env=_kernel_environment(),
+            kernel_log=folder / "kernel.log",
         )
     entry = files.load(folder)["stages"][stage]
     # sys.exit(0) in a cell ends the notebook there, and papermill calls it a success.

@@ -1,6 +1,7 @@
 """3-D viewers: a live one for a notebook somebody watches, and a page that holds everything and opens offline."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from trimesh.viewer import scene_to_html
 
-from recon_lib import meshio, uv
+from recon_lib import colour, meshio, uv
 from recon_lib.mesh import Mesh
 
 LIGHT_TEXTURE = 512  # texels along a side of the decimated copy
@@ -49,17 +50,6 @@ def show_mesh(mesh: Mesh, width: int = 640, height: int = 480):
 def save(path: Path, mesh: Mesh, most_faces: int, raster: ModuleType) -> None:
     """A self-contained HTML page with three.js and a decimated copy of `mesh` (y up) inside."""
     light = uv.light_copy(mesh, most_faces, LIGHT_TEXTURE, raster)
-    path.write_text(scene_to_html(_Exported(meshio.glb(light, np.array([0, 1, 0])))))
-
-
-class _Exported:
-    """What `scene_to_html` asks of a scene, answered by a GLB as it is: trimesh's own export would drop `unlit`."""
-
-    camera = None
-
-    def __init__(self, glb: bytes):
-        self._glb = glb
-
-    def export(self, file_type: str) -> bytes:
-        assert file_type == "glb"
-        return self._glb
+    # trimesh's page decodes the texture to linear light and shows that as it is; encoded twice, it comes out right.
+    light = replace(light, texture=colour.linear_to_srgb(light.texture.clamp(0, 1)))
+    path.write_text(scene_to_html(meshio.textured_scene(light, np.array([0.0, 1.0, 0.0]))))

@@ -72,7 +72,7 @@ def test_good_values_pass_unchanged_but_for_whole_numbers_where_floats_are_decla
         ("steps", 1001, "needed 1 to 1000"),
         ("steps", None, "got nothing (null), needed a whole number"),
         ("lr_vertex", "3e-2", "YAML reads 3e-2 as text: write 0.03"),
-        ("lr_vertex", "1e-5", "write 0.00001"),
+        ("lr_vertex", "1e-7", "write 0.0000001"),
         ("lr_vertex", "fast", "got 'fast' (str), needed a number"),
         ("lr_vertex", math.nan, "a finite number"),
         ("lr_vertex", math.inf, "a finite number"),

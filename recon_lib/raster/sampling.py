@@ -65,16 +65,20 @@ def _taps(u, v, height, width, boundary, nearest):
 
 
 @njit(cache=True, error_model="numpy")
+def _inside(i, size, boundary):
+    """Column or row of a tap inside its level; -1 for a tap that counts as zero."""
+    if boundary == WRAP:  # u and v are in [0, 1) already, so one step back or forth is enough; modulo is slow
+        return i + size if i < 0 else (i - size if i >= size else i)
+    if boundary == CLAMP:
+        return min(max(i, 0), size - 1)
+    return i if 0 <= i < size else -1
+
+
+@njit(cache=True, error_model="numpy")
 def _texel(i, j, height, width, boundary):
     """Index of a tap inside its level; -1 for a tap that counts as zero."""
-    if boundary == WRAP:  # u and v are in [0, 1) already, so one step back or forth is enough; modulo is slow
-        i, j = (i + width if i < 0 else i), (j + height if j < 0 else j)
-        i, j = (i - width if i >= width else i), (j - height if j >= height else j)
-    elif boundary == CLAMP:
-        i, j = min(max(i, 0), width - 1), min(max(j, 0), height - 1)
-    elif i < 0 or j < 0 or i >= width or j >= height:
-        return -1
-    return j * width + i
+    i, j = _inside(i, width, boundary), _inside(j, height, boundary)
+    return j * width + i if i >= 0 and j >= 0 else -1
 
 
 @njit(cache=True, error_model="numpy")
@@ -154,7 +158,8 @@ def sample_backward_texels(texels, levels, uv, da, has_da, bias, has_bias, mode,
                 offset, th, tw = levels[lower + step, 0], levels[lower + step, 1], levels[lower + step, 2]
                 i, j, fx, fy, _, _ = _taps(uv[p, 0], uv[p, 1], th, tw, boundary, mode == NEAREST)
                 for tap in range(4):
-                    if (j + (tap >> 1) + OWNER_ROWS) // OWNER_ROWS & (OWNERS - 1) != owner:
+                    # The row after wrapping: two owners of one texel would lose each other's sums.
+                    if _inside(j + (tap >> 1), th, boundary) // OWNER_ROWS & (OWNERS - 1) != owner:
                         continue
                     w = share * (fx if tap & 1 else 1 - fx) * (fy if tap >> 1 else 1 - fy)
                     t = _texel(i + (tap & 1), j + (tap >> 1), th, tw, boundary)

@@ -1,0 +1,7 @@
+"""JupyterLab as `make lab` starts it."""
+
+c = get_config()  # noqa: F821
+# Uploads over 10 MiB through a widget are otherwise lost without a word.
+c.ServerApp.tornado_settings = {"websocket_max_message_size": 256 * 1024 * 1024}
+c.ServerApp.allow_unauthenticated_access = False
+c.FileContentsManager.delete_to_trash = False

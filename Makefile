@@ -1,0 +1,49 @@
+# `make demo` and `make test` need Python 3.11 or 3.12 and make, nothing else.
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+# Waiting threads sleep: spinning ones make a busy machine many times slower.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test test-long lab bench lint clean
+
+demo: $(INSTALLED)
+	$(BIN)/recon run params/quick.yaml --name demo --force
+
+test: $(INSTALLED) lint validator
+	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python tests/notebook_copies.py build/nbval
+	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300 build/nbval
+
+test-long: $(INSTALLED) validator
+	RECON_LONG=1 $(BIN)/python -m pytest -q --durations=20
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab --ip 127.0.0.1 --config .jupyter/jupyter_server_config.py notebooks
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/bench.py
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Khronos' validator is an npm package; without npm its test skips and says so.
+.PHONY: validator
+validator:
+	@if command -v npm >/dev/null && [ ! -d build/node_modules/gltf-validator ]; then \
+		npm install --silent --no-audit --no-fund --prefix build gltf-validator@2.0.0-dev.3.10; fi
+
+$(INSTALLED): pyproject.toml constraints/cpu.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else \
+		f"{sys.executable}: Python {v[0]}.{v[1]}, need 3.11 or 3.12; choose one: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints/cpu.txt --index-url $(TORCH_INDEX) torch)
+	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e '.[dev]'
+	$(BIN)/python -m recon_lib.warm
+	touch $@
+
+clean:
+	rm -rf .venv build

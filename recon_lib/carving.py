@@ -1,0 +1,34 @@
+"""Kernel of the visual hull: one view's word on every point of a grid. Lengths are world units."""
+
+from numba import njit, prange
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def carve(field, origin, spacing, T, k, distance):
+    """Raises `field` (X Y Z) to the signed distance that a view claims, where it sees the point.
+
+    `T` is the view's `T_cam_world`, `k` its (fx, fy, cx, cy), `distance` (H W) the signed pixel distance to the mask.
+    """
+    height, width = distance.shape
+    enough = 4 * spacing  # further outside than this, the exact distance no longer matters
+    for i in prange(field.shape[0]):
+        x = origin[0] + i * spacing
+        for j in range(field.shape[1]):
+            y = origin[1] + j * spacing
+            for m in range(field.shape[2]):
+                if field[i, j, m] > enough:
+                    continue
+                z = origin[2] + m * spacing
+                depth = -(T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3])
+                if depth <= 0:
+                    continue
+                u = k[0] * (T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]) / depth + k[2] - 0.5
+                v = -k[1] * (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / depth + k[3] - 0.5
+                if not (0 <= u <= width - 1 and 0 <= v <= height - 1):
+                    continue
+                c, r = min(int(u), width - 2), min(int(v), height - 2)
+                fu, fv = u - c, v - r
+                top = distance[r, c] * (1 - fu) + distance[r, c + 1] * fu
+                low = distance[r + 1, c] * (1 - fu) + distance[r + 1, c + 1] * fu
+                d = (top * (1 - fv) + low * fv) * depth / k[0]
+                field[i, j, m] = max(field[i, j, m], d)

@@ -1,0 +1,68 @@
+"""Checks annotations in the test run; the raster implementations; the sample and what is made of it."""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+LIB = Path(__file__).parents[1] / "recon_lib"
+SAMPLES = LIB.parent / "samples"
+# numba compiles functions as they are written, so modules with kernels stay as they are.
+CHECKED = [p for p in LIB.rglob("*.py") if p.name != "__init__.py" and "njit" not in p.read_text()]
+install_import_hook([".".join(p.relative_to(LIB.parent).with_suffix("").parts) for p in CHECKED], "beartype.beartype")
+
+import numpy as np
+import torch
+import trimesh
+
+from recon_lib import hull, ingest, mesh, refine, uv
+from recon_lib.raster import cpu
+
+
+@pytest.fixture(params=["cpu"])
+def raster(request):
+    """The implementations of the four operations, each with new tensors on its own device."""
+    with torch.device(request.param):
+        yield importlib.import_module(f"recon_lib.raster.{request.param}")
+
+
+@pytest.fixture(scope="session")
+def jug():
+    """The sample's scene, 8 of 40 photos held out."""
+    return ingest.read(SAMPLES / "jug", ingest.IngestConfig()).scene
+
+
+@pytest.fixture(scope="session")
+def true_jug():
+    body = trimesh.load_mesh(SAMPLES / "jug" / "true_mesh.ply", process=False)
+    verts, faces = np.array(body.vertices, np.float32), np.array(body.faces, np.int32)
+    return mesh.Mesh(torch.from_numpy(verts), torch.from_numpy(faces))
+
+
+@pytest.fixture(scope="session")
+def jug_hull(jug):
+    used = jug.subset(~jug.held_out)
+    alphas = [image[..., 3] / np.float32(255) for image in used.images]
+    return hull.visual_hull(alphas, used.cameras, hull.HullConfig(faces=8000))
+
+
+@pytest.fixture(scope="session")
+def painted_jug(jug, jug_hull):
+    """The hull with the photos' mean colours."""
+    used = jug.subset(~jug.held_out)
+    setup = refine.prepare(used.images, used.cameras, jug_hull, 320, 640, cpu)
+    return refine.finished(setup, setup.start)
+
+
+@pytest.fixture(scope="session")
+def ball():
+    """A textured unit sphere whose colour is its position, 0.5 + 0.4 p."""
+    sphere = mesh.icosphere(3)
+    uvs, uv_faces, shape = uv.unwrap(sphere.verts, sphere.faces, 128)
+    flat = torch.nn.functional.pad(2 * uvs - 1, (0, 2))
+    flat[:, 3] = 1
+    rast, _ = cpu.rasterize(flat[None], uv_faces, shape, grad_db=False)
+    texture = cpu.interpolate(0.5 + 0.4 * sphere.verts[None], rast, sphere.faces)[0][0]
+    return replace(sphere, uvs=uvs, uv_faces=uv_faces, texture=uv.dilate(texture, rast[0, ..., 3] > 0))

@@ -1,0 +1,12 @@
+"""`python tests/notebook_copies.py FOLDER`: the notebooks with CI's tiny parameters, over one run folder, for nbval to execute."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from recon_lib import params, pipeline
+
+if __name__ == "__main__":
+    home = Path(__file__).parents[1]
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    pipeline.parameterised(params.read(home / "params" / "ci.yaml"), Path(sys.argv[1]), home / "notebooks")
