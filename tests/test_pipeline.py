@@ -251,8 +251,8 @@ def nothing_that_counts_changed(home):
 @pytest.mark.parametrize(
     ("change", "first"),
     [
-        (parameter_changed, 2), (default_changed, 1), (sentence_changed, 3), (photo_changed, 0), (photo_renamed, 0), (library_changed, 0),
-        (output_edited, 2), (output_added, 4), (output_deleted, 3), (nothing_that_counts_changed, 5),
+        (parameter_changed, 2), (default_changed, 1), (sentence_changed, 3), (photo_changed, 0), (photo_renamed, 0),
+        (library_changed, 0), (output_edited, 2), (output_added, 4), (output_deleted, 3), (nothing_that_counts_changed, 5),
     ],
 )  # fmt: skip
 def test_a_change_makes_its_stage_and_all_after_it_anew(home, here, monkeypatch, change, first):

@@ -173,29 +173,31 @@ class _Texture(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tex, uv, uv_da, bias, mode, boundary, depth):
         texels, levels = sampling.build_pyramid(_array(tex), depth)
-        out = torch.zeros(*uv.shape[:3], tex.shape[-1], dtype=tex.dtype)
         absent = np.zeros((1, 4), texels.dtype)
         da = absent if uv_da is None else _array(uv_da).reshape(-1, 4)
         b = absent[0] if bias is None else _array(bias).reshape(-1)
-        ctx.arguments = (
-            texels, levels, _array(uv).reshape(-1, 2), da, uv_da is not None, b, bias is not None, mode, boundary
-        )  # fmt: skip
-        ctx.shape = uv.shape[:3]
-        sampling.sample(*ctx.arguments, out.numpy().reshape(-1, tex.shape[-1]))
+        where = (levels, _array(uv).reshape(-1, 2), da, uv_da is not None, b, bias is not None, mode, boundary)
+        taps = 8 if mode == sampling.MIP_LINEAR and depth > 0 else 4
+        index, weight = np.empty((uv[..., 0].numel(), taps), np.int32), np.empty((uv[..., 0].numel(), taps), texels.dtype)
+        sampling.find_taps(len(texels), *where, index, weight)
+        out = torch.empty(*uv.shape[:3], tex.shape[-1], dtype=tex.dtype)
+        sampling.gather(texels.reshape(-1, tex.shape[-1]), index, weight, out.numpy().reshape(len(index), -1))
+        ctx.texels, ctx.where, ctx.index, ctx.weight, ctx.shape = texels, where, index, weight, uv.shape[:3]
         return out
 
     @staticmethod
     def backward(ctx, grad_out):
-        texels, levels, uv, da, has_da, bias, has_bias, mode, _ = ctx.arguments
+        levels, uv, da, has_da, bias, has_bias, mode, _ = ctx.where
         grad = _array(grad_out).reshape(len(uv), -1)
         needs_tex, needs_uv, needs_da, needs_bias = ctx.needs_input_grad[:4]
         grad_tex = grad_uv = grad_da = grad_bias = None
         if needs_tex:
-            folded = sampling.fold_pyramid(sampling.sample_backward_texels(*ctx.arguments, grad), levels)
-            grad_tex = torch.from_numpy(np.ascontiguousarray(folded))
+            pyramid = np.zeros_like(ctx.texels)
+            sampling.scatter(grad, ctx.index, ctx.weight, pyramid.reshape(-1, pyramid.shape[-1]))
+            grad_tex = torch.from_numpy(np.ascontiguousarray(sampling.fold_pyramid(pyramid, levels)))
         if mode != sampling.NEAREST and (needs_uv or needs_da or needs_bias):
             outputs = np.zeros_like(uv), np.zeros_like(da), np.zeros_like(bias)
-            sampling.sample_backward_uv(*ctx.arguments, grad, *outputs)
+            sampling.sample_backward_uv(ctx.texels, *ctx.where, grad, *outputs)
             grad_uv = torch.from_numpy(outputs[0]).reshape(*ctx.shape, 2)
             grad_da = torch.from_numpy(outputs[1]).reshape(*ctx.shape, 4) if has_da else None
             grad_bias = torch.from_numpy(outputs[2]).reshape(ctx.shape) if has_bias else None

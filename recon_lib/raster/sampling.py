@@ -2,7 +2,7 @@
 
 A pyramid is one array, M x texels x C, level after level; `levels` holds (offset, height, width) of each. Texel (i, j) has
 its centre at u = (i + 0.5) / width, v = (j + 0.5) / height. A level is half of log2 of the larger squared axis of the pixel's
-footprint in texels, so a level of 0 means one texel a pixel. Gradients to texels: each chunk of texel rows belongs to one
+footprint in texels, so a level of 0 means one texel a pixel. Gradients to texels: each stretch of texels belongs to one
 task, which walks all pixels in order, so a texel's sum never depends on the number of threads.
 Axes: M textures (1, or one a view), P pixels of all views in order, C channels.
 """
@@ -12,7 +12,7 @@ from numba import njit, prange
 
 NEAREST, LINEAR, MIP_NEAREST, MIP_LINEAR = 0, 1, 2, 3
 WRAP, CLAMP, ZERO = 0, 1, 2
-OWNERS, OWNER_ROWS = 4, 8  # tasks that own texel rows in turns of 8; a power of two
+OWNERS, OWNED_BITS = 4, 10  # tasks that own texels in turns of 1024; OWNERS is a power of two
 CHUNK = 2048  # pixels a task
 
 
@@ -120,53 +120,61 @@ def _level(da, bias, p, has_da, has_bias, levels, mode):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def sample(texels, levels, uv, da, has_da, bias, has_bias, mode, boundary, out):
-    """Fills `out` (P C, zero on entry) at P pixels, the same number in each texture of the stack."""
-    pixels, share_of = len(uv), len(uv) // texels.shape[0]
+def find_taps(count, levels, uv, da, has_da, bias, has_bias, mode, boundary, index, weight):
+    """Fills `index` and `weight` (P x 4, or P x 8 for two levels): the texels that make a pixel, -1 where one is zero.
+
+    `count` is the number of textures in the stack; each has the same number of pixels.
+    """
+    pixels, share_of, stride = len(uv), len(uv) // count, levels[-1, 0] + levels[-1, 1] * levels[-1, 2]
     for task in prange((pixels + CHUNK - 1) // CHUNK):
         for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):
-            m = p // share_of
-            lower, weight, _ = _level(da, bias, p, has_da, has_bias, levels, mode)
-            for step in range(2 if weight > 0 else 1):
-                share = weight if step else 1 - weight
-                offset, th, tw = levels[lower + step, 0], levels[lower + step, 1], levels[lower + step, 2]
+            base = p // share_of * stride
+            lower, mix, _ = _level(da, bias, p, has_da, has_bias, levels, mode)
+            for step in range(index.shape[1] // 4):
+                share = mix if step else 1 - mix
+                which = min(lower + step, len(levels) - 1)
+                offset, th, tw = levels[which, 0] + base, levels[which, 1], levels[which, 2]
                 i, j, fx, fy, _, _ = _taps(uv[p, 0], uv[p, 1], th, tw, boundary, mode == NEAREST)
-                for tap in range(4):
-                    w = share * (fx if tap & 1 else 1 - fx) * (fy if tap >> 1 else 1 - fy)
-                    t = _texel(i + (tap & 1), j + (tap >> 1), th, tw, boundary)
-                    if t >= 0:
-                        for c in range(texels.shape[2]):
-                            out[p, c] += w * texels[m, offset + t, c]
+                left, right = _inside(i, tw, boundary), _inside(i + 1, tw, boundary)
+                top, low = _inside(j, th, boundary), _inside(j + 1, th, boundary)
+                index[p, 4 * step] = offset + top * tw + left if top >= 0 and left >= 0 else -1
+                index[p, 4 * step + 1] = offset + top * tw + right if top >= 0 and right >= 0 else -1
+                index[p, 4 * step + 2] = offset + low * tw + left if low >= 0 and left >= 0 else -1
+                index[p, 4 * step + 3] = offset + low * tw + right if low >= 0 and right >= 0 else -1
+                weight[p, 4 * step], weight[p, 4 * step + 1] = share * (1 - fx) * (1 - fy), share * fx * (1 - fy)
+                weight[p, 4 * step + 2], weight[p, 4 * step + 3] = share * (1 - fx) * fy, share * fx * fy
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def sample_backward_texels(texels, levels, uv, da, has_da, bias, has_bias, mode, boundary, grad_out):
-    """Gradient to the pyramid."""
-    pixels, share_of, channels = len(uv), len(uv) // texels.shape[0], texels.shape[2]
-    grad = np.zeros(texels.shape, texels.dtype)
+def gather(texels, index, weight, out):
+    """Fills `out` (P C): the weighted sum of each pixel's texels (M * texels, C)."""
+    for task in prange((len(index) + CHUNK - 1) // CHUNK):
+        for p in range(task * CHUNK, min((task + 1) * CHUNK, len(index))):
+            for c in range(texels.shape[1]):
+                total = texels.dtype.type(0)
+                for tap in range(index.shape[1]):
+                    t = index[p, tap]
+                    if t >= 0:
+                        total += weight[p, tap] * texels[t, c]
+                out[p, c] = total
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def scatter(grad_out, index, weight, grad):
+    """Adds to `grad` (M * texels, C): the transpose of `gather`."""
+    channels = grad_out.shape[1]
     for owner in prange(OWNERS):
-        for p in range(pixels):
+        for p in range(len(index)):
             used = False
             for c in range(channels):
                 used |= grad_out[p, c] != 0
             if not used:
                 continue
-            m = p // share_of
-            lower, weight, _ = _level(da, bias, p, has_da, has_bias, levels, mode)
-            for step in range(2 if weight > 0 else 1):
-                share = weight if step else 1 - weight
-                offset, th, tw = levels[lower + step, 0], levels[lower + step, 1], levels[lower + step, 2]
-                i, j, fx, fy, _, _ = _taps(uv[p, 0], uv[p, 1], th, tw, boundary, mode == NEAREST)
-                for tap in range(4):
-                    # The row after wrapping: two owners of one texel would lose each other's sums.
-                    if _inside(j + (tap >> 1), th, boundary) // OWNER_ROWS & (OWNERS - 1) != owner:
-                        continue
-                    w = share * (fx if tap & 1 else 1 - fx) * (fy if tap >> 1 else 1 - fy)
-                    t = _texel(i + (tap & 1), j + (tap >> 1), th, tw, boundary)
-                    if t >= 0:
-                        for c in range(channels):
-                            grad[m, offset + t, c] += w * grad_out[p, c]
-    return grad
+            for tap in range(index.shape[1]):
+                t = index[p, tap]
+                if t >= 0 and t >> OWNED_BITS & (OWNERS - 1) == owner:
+                    for c in range(channels):
+                        grad[t, c] += weight[p, tap] * grad_out[p, c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
