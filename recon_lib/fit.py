@@ -162,14 +162,14 @@ class _UniformAdam:
 
     def __init__(self, parameter: Tensor, betas: tuple[float, float] = (0.9, 0.999)):
         self.parameter, self.betas, self.count = parameter, betas, 0
-        self.first, self.second = torch.zeros_like(parameter), torch.zeros(())
+        self.first, self.second = torch.zeros_like(parameter), torch.zeros_like(parameter)
 
     def step(self, lr: float) -> None:
         a, b = self.betas
         self.count += 1
         grad = self.parameter.grad
         self.first = a * self.first + (1 - a) * grad
-        self.second = b * self.second + (1 - b) * grad.abs().max().square()
-        scale = (self.second / (1 - b**self.count)).sqrt().clamp_min(1e-12)
+        self.second = b * self.second + (1 - b) * grad.square()
+        scale = (self.second.max() / (1 - b**self.count)).sqrt().clamp_min(1e-12)
         with torch.no_grad():
             self.parameter -= lr / (1 - a**self.count) / scale * self.first

@@ -65,7 +65,7 @@ def light_copy(mesh: Mesh, most_faces: int, size: int, raster: ModuleType) -> Me
     verts, faces = fast_simplification.simplify(
         mesh.verts.numpy(), mesh.faces.numpy(), 1 - most_faces / len(mesh.faces)
     )
-    verts, faces = torch.from_numpy(verts), torch.from_numpy(faces.astype(np.int32))
+    verts, faces = torch.from_numpy(verts).float(), torch.from_numpy(faces.astype(np.int32))
     uvs, uv_faces, shape = unwrap(verts, faces, size)
     flat = torch.cat([2 * uvs - 1, torch.zeros(len(uvs), 1), torch.ones(len(uvs), 1)], -1)
     rast, _ = raster.rasterize(flat[None], uv_faces, shape, grad_db=False)

@@ -29,7 +29,7 @@ HELD_OUT, USED = "held-out views", "used views"
 @dataclass(frozen=True)
 class Check:
     name: str
-    value: float
+    value: float | int
     limit: str  # what `normal` needs
     unit: str
     status: str

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 CROSSING_MARGIN = 1 / 16  # pixels; a crossing just outside the pair still counts, and is clamped
+TINY = 1e-30  # stands for an edge half way, which blends nothing but has a gradient; 0 is no edge
 MIN_SPAN = 1e-3  # pixels; guards 1 / dy in the gradient
 
 
@@ -96,7 +97,8 @@ def blend_weights(rast, screen, bits, faces, alpha):
                 if e < 0 or not bits[n, f] >> e & 1:
                     continue
                 if -CROSSING_MARGIN < where < 1 + CROSSING_MARGIN:
-                    alpha[n, py, px, pair] = sign * (0.5 - min(max(where, 0.0), 1.0))
+                    weight = sign * (0.5 - min(max(where, 0.0), 1.0))
+                    alpha[n, py, px, pair] = weight if weight != 0 else -TINY
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
