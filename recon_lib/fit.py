@@ -31,9 +31,9 @@ from recon_lib.mesh import Mesh
 class FitConfig:
     steps: int = 500  # optimiser steps
     batch: int = 2  # photos a step
-    lr_vertex: float = 0.002  # unit-sphere radii a step; 0 keeps the shape
-    lr_texture: float = 0.02  # linear base colour a step
-    smoothness: float = 20.0  # lambda of the large steps
+    lr_vertex: float = 0.02  # unit-sphere radii a step; 0 keeps the shape
+    lr_texture: float = 0.01  # linear base colour a step
+    smoothness: float = 12.0  # lambda of the large steps
     w_alpha: float = 1.0  # weight of the alpha loss
     decay: float = 0.1  # both rates fall to this share at the last step, geometrically
     seed: int = 0
@@ -96,10 +96,7 @@ def fit(
         shape_moves = controls.lr_vertex > 0
         verts = smooth.to_verts(u) if shape_moves else verts.detach()
         rgba = render.render(replace(start, verts=verts, texture=texture), photos.cameras[chosen], raster, topology)
-        target = photos.rgba[chosen]
-        background = torch.rand(target[..., :3].shape, generator=generator)
-        colour = losses.log_l1(_over(rgba, background), _over(target, background))
-        alpha = losses.squared(rgba[..., 3], target[..., 3])
+        colour, alpha = _image_losses(rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), generator)
         loss = colour + config.w_alpha * alpha
         u.grad = texture.grad = None
         loss.backward()
@@ -119,6 +116,18 @@ def fit(
             texture.clamp_(0, 1)
         shown = replace(start, verts=smooth.to_verts(u.detach()), texture=texture.detach())
         yield FitState(step, shown, loss.item(), colour.item(), alpha.item())
+
+
+def _image_losses(
+    rgba: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"], generator: torch.Generator
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Colour and alpha loss, means over all pixels; where both are empty there is nothing to compute."""
+    shown = ((rgba[:, 3] > 0) | (target[:, 3] > 0)).nonzero()[:, 0]
+    share = len(shown) / len(rgba)
+    rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
+    background = torch.rand(len(shown), 3, generator=generator)
+    colour = losses.log_l1(_over(rgba, background), _over(target, background))
+    return share * colour, share * losses.squared(rgba[:, 3], target[:, 3])
 
 
 def _over(rgba: Tensor, background: Tensor) -> Tensor:

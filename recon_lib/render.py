@@ -38,13 +38,17 @@ def lookup(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> Float[Tensor, "N
 
 
 def _shade(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> tuple[Tensor, Tensor, Tensor]:
+    """Texture and coverage at the pixel centres, the raster and the clip positions. Only covered pixels are looked up."""
     width, height = cameras.sizes[0].tolist()
     pos = clip_positions(mesh.verts, cameras)
     rast, _ = raster.rasterize(pos, mesh.faces, (height, width), grad_db=False)
     uv, _ = raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)
-    covered = (rast[..., 3:] > 0).to(uv)
-    rgb = raster.texture(mesh.texture[None], uv, filter_mode="linear", boundary_mode="clamp")
-    return torch.cat([rgb * covered, covered], -1), rast, pos
+    covered = (rast[..., 3] > 0).reshape(-1).nonzero()[:, 0]
+    uv = uv.reshape(-1, 2).index_select(0, covered)[None, None]
+    colour = raster.texture(mesh.texture[None], uv, filter_mode="linear", boundary_mode="clamp")[0, 0]
+    shaded = torch.cat([colour, torch.ones_like(colour[:, :1])], -1)
+    pixels = torch.zeros(rast[..., 0].numel(), shaded.shape[-1]).index_copy(0, covered, shaded)
+    return pixels.reshape(*rast.shape[:3], -1), rast, pos
 
 
 def over_white_srgb(rgba: Float[Tensor, "*S 4"]) -> Float[Tensor, "*S 3"]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recon_lib import camera
-from recon_lib.mesh import icosphere
+from recon_lib.mesh import icosphere, opposite_vertices
 
 MARGIN = 1 / 16  # pixels
 
@@ -78,7 +78,9 @@ def random_scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     ball = icosphere(seed % 2)
-    sheet = np.concatenate([np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), -1).reshape(9, 2), rng.normal(size=(9, 1))], -1)
+    sheet = np.concatenate(
+        [np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), -1).reshape(9, 2), rng.normal(size=(9, 1))], -1
+    )
     sheet = (0.6 * sheet + 0.1 * rng.normal(size=(9, 3))) @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
     quads = np.array([0, 1, 3, 4])
     squares = np.stack([quads, quads + 1, quads + 4, quads, quads + 4, quads + 3], -1).reshape(-1, 3)
@@ -218,7 +220,9 @@ def test_an_open_border_is_a_silhouette(raster):
     rast, _ = raster.rasterize(pos, faces, (8, 24))
     colour = torch.where(rast[..., 3:] > 2, 1.0, 0.0)
     out = raster.antialias(colour, rast, pos, faces)[0, ..., 0]
-    edge = 1.3 / 2 * 24  # 15.6: the centre of column 15 is covered, the edge reaches 0.1 of the pair further than half way
+    edge = (
+        1.3 / 2 * 24
+    )  # 15.6: the centre of column 15 is covered, the edge reaches 0.1 of the pair further than half way
     expected = (edge - torch.arange(24)).clamp(0, 1)
     torch.testing.assert_close(out, expected.expand(8, 24), rtol=0, atol=1e-5)
 
@@ -245,6 +249,14 @@ def test_pos_gradient_boost_scales_the_gradient_to_positions_alone(raster):
     assert grads[0][0].abs().max() > 0
     torch.testing.assert_close(grads[1][0], 4 * grads[0][0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(grads[1][1], grads[0][1], rtol=0, atol=0)
+
+
+def test_a_given_topology_and_another_memory_order_change_nothing(raster):
+    rast, pos, faces = ball_on_screen(raster, (60, 64))
+    colour = torch.tensor(np.random.default_rng(2).random((1, 60, 64, 3)).astype(np.float32))
+    channels_first = colour.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    given = raster.antialias(channels_first, rast, pos, faces, opposite_vertices(faces))
+    assert torch.equal(given, raster.antialias(colour, rast, pos, faces))
 
 
 def test_a_constant_image_stays_constant(raster):

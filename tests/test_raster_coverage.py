@@ -187,6 +187,12 @@ def test_nothing_to_draw_or_nowhere_is_an_error(raster, faces, size):
         raster.rasterize(torch.ones(1, 3, 4), torch.tensor([[0, 1, 2]] * faces).reshape(-1, 3).int(), size)
 
 
+def test_more_faces_than_a_float_counts_are_an_error(raster):
+    many = torch.tensor([[0, 1, 2]], dtype=torch.int32).expand(2**24, 3)
+    with pytest.raises(ValueError, match="fewer than 16777216"):
+        raster.rasterize(torch.ones(1, 3, 4), many, (8, 8))
+
+
 def test_views_of_a_batch_equal_single_views(raster):
     ball = icosphere(2)
     cameras = camera.orbit(3, 0.4, 2.0, 0.9, 40)

@@ -68,7 +68,9 @@ def test_the_border_blends_with_the_other_side_itself_or_nothing(raster):
     expected = {"wrap": (3 + 5) / 2, "clamp": 3.0, "zero": 3 / 2}
     for boundary, value in expected.items():
         for u in (0.0, 1.0) if boundary == "wrap" else (0.0,):
-            assert looked_up(raster, tex, np.float32([[[u, 0.5]]]), boundary_mode=boundary)[0, 0, 0] == pytest.approx(value)
+            assert looked_up(raster, tex, np.float32([[[u, 0.5]]]), boundary_mode=boundary)[0, 0, 0] == pytest.approx(
+                value
+            )
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -77,8 +79,12 @@ def test_each_view_reads_its_own_texture_or_all_the_same(raster, boundary):
     own = raster.texture(torch.tensor(tex), uv, boundary_mode=boundary)
     same = raster.texture(torch.tensor(tex[1:2]), uv, boundary_mode=boundary)
     for n in range(3):
-        np.testing.assert_array_equal(own[n].cpu(), looked_up(raster, tex[n], uv[n].cpu().numpy(), boundary_mode=boundary))
-        np.testing.assert_array_equal(same[n].cpu(), looked_up(raster, tex[1], uv[n].cpu().numpy(), boundary_mode=boundary))
+        np.testing.assert_array_equal(
+            own[n].cpu(), looked_up(raster, tex[n], uv[n].cpu().numpy(), boundary_mode=boundary)
+        )
+        np.testing.assert_array_equal(
+            same[n].cpu(), looked_up(raster, tex[1], uv[n].cpu().numpy(), boundary_mode=boundary)
+        )
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)

@@ -5,14 +5,15 @@ function of the pixel position (fx, fy), (u, v) = (a_0, a_1) / s with s = a_0 + 
 is the constant det[x y w]. No clipper is needed: a pixel is covered where all a_i / s >= 0, w > 0 and -1 <= z/w <= 1.
 A shared edge has bitwise opposite a_i on its two sides (no fused multiply-add here), so no pixel falls between them.
 
-Work is cut into (view, band) tasks; a band is every `BANDS`-th row, so the bands weigh alike and the cut never depends on
-the number of threads.
+Gradients are cut into (view, band) tasks; a band is every `BANDS`-th row, so the bands weigh alike and the cut never depends
+on the number of threads.
 """
 
 import numpy as np
 from numba import njit, prange
 
 BANDS = 4
+STRIPES = 8  # runs of neighbouring rows, even in number: a small face falls into one
 BOX_MARGIN = 1e-3  # pixels; the box only has to contain the exact test
 
 
@@ -40,7 +41,7 @@ def _corners(pos, n, faces, f):
 def face_boxes(pos, faces, height, width):
     """Per view and face: first and last column, first and last row of pixel centres in its box, N F 4.
 
-    The last row is before the first one when there is none. A face with a corner at w <= 0 gets the whole image.
+    The last row is before the first one when there is none. A face through the plane w = 0 gets the whole image.
     """
     views, count = pos.shape[0], faces.shape[0]
     verts = pos.shape[1]
@@ -60,7 +61,8 @@ def face_boxes(pos, faces, height, width):
             x0, x1, x2 = screen[n, i, 0], screen[n, j, 0], screen[n, k, 0]
             y0, y1, y2 = screen[n, i, 1], screen[n, j, 1], screen[n, k, 1]
             if np.isnan(x0 + x1 + x2 + y0 + y1 + y2):
-                boxes[n, f, 0], boxes[n, f, 1], boxes[n, f, 2], boxes[n, f, 3] = 0, width - 1, 0, height - 1
+                boxes[n, f, 0], boxes[n, f, 1], boxes[n, f, 2] = 0, width - 1, 0
+                boxes[n, f, 3] = -1 if max(pos[n, i, 3], pos[n, j, 3], pos[n, k, 3]) <= 0 else height - 1
                 continue
             left = min(max(min(x0, x1, x2) - 0.5 - BOX_MARGIN, 0.0), float(width))
             right = min(max(max(x0, x1, x2) - 0.5 + BOX_MARGIN, -1.0), width - 1.0)
@@ -77,12 +79,13 @@ def face_boxes(pos, faces, height, width):
 def cover(pos, faces, boxes, rast):
     """Fills `rast` (N H W 4, zero on entry) with (u, v, z/w, face + 1) of the nearest face at each pixel centre."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
-    for task in prange(views * BANDS):
-        n, band = task // BANDS, task % BANDS
+    for task in prange(views * STRIPES):
+        # Even stripes, then odd ones: threads take tasks in long runs, and the object is in the middle.
+        n, stripe = task // STRIPES, 2 * (task % STRIPES) % STRIPES + task % STRIPES * 2 // STRIPES
+        low, high = stripe * height // STRIPES, (stripe + 1) * height // STRIPES - 1
         for f in range(faces.shape[0]):
-            row0, row1 = boxes[n, f, 2], boxes[n, f, 3]
-            first = row0 + (band - row0) % BANDS
-            if first > row1:
+            first, last = max(boxes[n, f, 2], low), min(boxes[n, f, 3], high)
+            if first > last:
                 continue
             x0, y0, w0, x1, y1, w1, x2, y2, w2 = _corners(pos, n, faces, f)
             A0, B0, C0, A1, B1, C1, A2, B2, C2 = _edge_functions(x0, y0, w0, x1, y1, w1, x2, y2, w2)
@@ -93,7 +96,7 @@ def cover(pos, faces, boxes, rast):
             z0 = np.float64(pos[n, faces[f, 0], 2])
             z1 = np.float64(pos[n, faces[f, 1], 2])
             z2 = np.float64(pos[n, faces[f, 2], 2])
-            for py in range(first, row1 + 1, BANDS):
+            for py in range(first, last + 1):
                 fy = (2 * py + 1) / height - 1
                 for px in range(boxes[n, f, 0], boxes[n, f, 1] + 1):
                     fx = (2 * px + 1) / width - 1
@@ -164,7 +167,7 @@ def cover_backward(pos, faces, rast, grad_rast, grad_db, has_db):
                 gs = 0.0
                 if has_db:
                     # u_X = (A0 - u sA) / s and so on: back to u, v, s and to the coefficients A_i, B_i.
-                    A0, B0, C0, A1, B1, C1, A2, B2, C2 = _edge_functions(x0, y0, w0, x1, y1, w1, x2, y2, w2)
+                    A0, B0, _, A1, B1, _, A2, B2, _ = _edge_functions(x0, y0, w0, x1, y1, w1, x2, y2, w2)
                     sA, sB = A0 + A1 + A2, B0 + B1 + B2
                     gux, guy = grad_db[n, py, px, 0] * 2 / width * r, grad_db[n, py, px, 1] * 2 / height * r
                     gvx, gvy = grad_db[n, py, px, 2] * 2 / width * r, grad_db[n, py, px, 3] * 2 / height * r

@@ -178,7 +178,10 @@ class _Texture(torch.autograd.Function):
         b = absent[0] if bias is None else _array(bias).reshape(-1)
         where = (levels, _array(uv).reshape(-1, 2), da, uv_da is not None, b, bias is not None, mode, boundary)
         taps = 8 if mode == sampling.MIP_LINEAR and depth > 0 else 4
-        index, weight = np.empty((uv[..., 0].numel(), taps), np.int32), np.empty((uv[..., 0].numel(), taps), texels.dtype)
+        index, weight = (
+            np.empty((uv[..., 0].numel(), taps), np.int32),
+            np.empty((uv[..., 0].numel(), taps), texels.dtype),
+        )
         sampling.find_taps(len(texels), *where, index, weight)
         out = torch.empty(*uv.shape[:3], tex.shape[-1], dtype=tex.dtype)
         sampling.gather(texels.reshape(-1, tex.shape[-1]), index, weight, out.numpy().reshape(len(index), -1))
@@ -212,7 +215,7 @@ class _Antialias(torch.autograd.Function):
         screen, bits = edges.silhouettes(p, f, _array(topology), height, width)
         alpha = np.zeros((*r.shape[:3], 2), r.dtype)
         edges.blend_weights(r, screen, bits, f, alpha)
-        out = torch.empty_like(colour, memory_format=torch.contiguous_format)
+        out = colour.detach().clone(memory_format=torch.contiguous_format)
         edges.blend(c, alpha, out.numpy())
         ctx.arguments = c, r, p, screen, f, alpha
         ctx.boost = boost
@@ -224,7 +227,7 @@ class _Antialias(torch.autograd.Function):
         grad = _array(grad_out)
         grad_colour = grad_pos = None
         if ctx.needs_input_grad[0]:
-            grad_colour = np.empty_like(c)
+            grad_colour = grad.copy()
             edges.blend_backward(alpha, grad, grad_colour)
             grad_colour = torch.from_numpy(grad_colour)
         if ctx.needs_input_grad[2]:

@@ -103,48 +103,41 @@ def blend_weights(rast, screen, bits, faces, alpha):
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def blend(colour, alpha, out):
-    """Fills `out` with `colour` plus, for each pair, alpha (second - first) on the pixel that receives."""
+    """Adds to `out`, a copy of `colour`, for each pair alpha (second - first) on the pixel that receives.
+
+    Few pairs are silhouettes, so a view's are walked by one thread, in order.
+    """
     views, height, width = colour.shape[0], colour.shape[1], colour.shape[2]
-    for task in prange(views * height):
-        n, py = task // height, task % height
-        for px in range(width):
-            for c in range(colour.shape[3]):
-                out[n, py, px, c] = colour[n, py, px, c]
-            for side in range(4):
-                pair = side // 2
-                first = side % 2 == 0  # this pixel is the pair's first one
-                ax, ay = (px, py) if first else (px - 1 + pair, py - pair)
-                if ax < 0 or ay < 0:
-                    continue
-                w = alpha[n, ay, ax, pair]
-                if w == 0 or (w > 0) != first:
-                    continue
-                bx, by = ax + 1 - pair, ay + pair
-                for c in range(colour.shape[3]):
-                    out[n, py, px, c] += w * (colour[n, by, bx, c] - colour[n, ay, ax, c])
+    for n in prange(views):
+        for py in range(height):
+            for px in range(width):
+                for pair in range(2):
+                    w = alpha[n, py, px, pair]
+                    if w == 0:
+                        continue
+                    qx, qy = px + 1 - pair, py + pair
+                    dx, dy = (px, py) if w > 0 else (qx, qy)
+                    for c in range(colour.shape[3]):
+                        out[n, dy, dx, c] += w * (colour[n, qy, qx, c] - colour[n, py, px, c])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def blend_backward(alpha, grad_out, grad_colour):
-    """Fills `grad_colour`: the transpose of `blend`."""
+    """Adds to `grad_colour`, a copy of `grad_out`: the transpose of `blend`."""
     views, height, width = alpha.shape[0], alpha.shape[1], alpha.shape[2]
-    for task in prange(views * height):
-        n, py = task // height, task % height
-        for px in range(width):
-            for c in range(grad_out.shape[3]):
-                grad_colour[n, py, px, c] = grad_out[n, py, px, c]
-            for side in range(4):
-                pair = side // 2
-                first = side % 2 == 0
-                ax, ay = (px, py) if first else (px - 1 + pair, py - pair)
-                if ax < 0 or ay < 0:
-                    continue
-                w = alpha[n, ay, ax, pair]
-                if w == 0:
-                    continue
-                dx, dy = (ax, ay) if w > 0 else (ax + 1 - pair, ay + pair)
-                for c in range(grad_out.shape[3]):
-                    grad_colour[n, py, px, c] += (-w if first else w) * grad_out[n, dy, dx, c]
+    for n in prange(views):
+        for py in range(height):
+            for px in range(width):
+                for pair in range(2):
+                    w = alpha[n, py, px, pair]
+                    if w == 0:
+                        continue
+                    qx, qy = px + 1 - pair, py + pair
+                    dx, dy = (px, py) if w > 0 else (qx, qy)
+                    for c in range(grad_out.shape[3]):
+                        g = w * grad_out[n, dy, dx, c]
+                        grad_colour[n, py, px, c] -= g
+                        grad_colour[n, qy, qx, c] += g
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
