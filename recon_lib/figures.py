@@ -1,7 +1,9 @@
-"""Figures of the notebooks and the report: matplotlib figures from values, none shown or saved here."""
+"""Figures of the notebooks and the report, from values; none is shown or saved here."""
 
-import matplotlib.pyplot as plt
+import io
+
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -14,10 +16,26 @@ HELD_OUT_COLOUR, USED_COLOUR = "tab:orange", "tab:blue"
 THUMBNAIL = 128  # pixels
 
 
-def contact_sheet(scene: Scene, columns: int = 8) -> Figure:
+class Picture(Figure):
+    """A figure that a notebook shows as PNG, made without pyplot.
+
+    pyplot's list of open figures is shared by all threads of a kernel, and a widget's message flushes it.
+    """
+
+    def png(self, dpi: int = 80) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+
+def contact_sheet(scene: Scene, columns: int = 8) -> Picture:
     """Every photo on white; held-out ones carry an orange frame."""
     rows = -(-len(scene.names) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.35 * columns, 1.5 * rows), squeeze=False)
+    figure = Picture(figsize=(1.35 * columns, 1.5 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, name, image, held_out in zip(axes.flat, scene.names, scene.images, scene.held_out, strict=False):
@@ -25,15 +43,15 @@ def contact_sheet(scene: Scene, columns: int = 8) -> Figure:
         axis.imshow(_thumbnail(image))
         axis.set(xticks=[], yticks=[])
         axis.set_title(name, fontsize=7, pad=2)
-        plt.setp(axis.spines.values(), color=HELD_OUT_COLOUR if held_out else "0.85", linewidth=2 if held_out else 0.5)
+        for spine in axis.spines.values():
+            spine.set(color=HELD_OUT_COLOUR if held_out else "0.85", linewidth=2 if held_out else 0.5)
     figure.tight_layout(pad=0.3)
-    plt.close(figure)
     return figure
 
 
-def cameras(scene: Scene, mesh: Mesh | None = None) -> Figure:
+def cameras(scene: Scene, mesh: Mesh | None = None) -> Picture:
     """Where the photos were taken and which way they look, the scene's up axis upwards, the object's points in grey."""
-    figure = plt.figure(figsize=(6, 5))
+    figure = Picture(figsize=(6, 5))
     axis = figure.add_subplot(projection="3d")
     R = _to_z_up(scene.up)
     T = scene.cameras.T_world_cam.double().numpy()
@@ -52,26 +70,26 @@ def cameras(scene: Scene, mesh: Mesh | None = None) -> Figure:
     axis.set_aspect("equal")
     axis.legend(fontsize=8)
     axis.tick_params(labelsize=7)
-    plt.close(figure)
     return figure
 
 
-def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> Figure:
+def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> Picture:
     rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.75 * rows), squeeze=False)
+    figure = Picture(figsize=(2.6 * columns, 2.75 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
         axis.imshow(picture)
         axis.set_title(name, fontsize=9)
     figure.tight_layout(pad=0.3)
-    plt.close(figure)
     return figure
 
 
-def history(rows: list[tuple]) -> Figure:
+def history(rows: list[tuple]) -> Picture:
     """Loss against step, from (step, loss, loss_colour, loss_alpha) rows."""
-    figure, axis = plt.subplots(figsize=(6, 3))
+    figure = Picture(figsize=(6, 3))
+    axis = figure.subplots()
     values = np.array(rows, float).reshape(-1, 4)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, color=f"C{column}")
@@ -81,13 +99,13 @@ def history(rows: list[tuple]) -> Figure:
     axis.legend(handles[1::2], labels[1::2], fontsize=8)
     axis.grid(alpha=0.3)
     figure.tight_layout()
-    plt.close(figure)
     return figure
 
 
-def comparisons(rows: dict[str, Comparison]) -> Figure:
+def comparisons(rows: dict[str, Comparison]) -> Picture:
     """photo | rendering | error for each view."""
-    figure, axes = plt.subplots(len(rows), 3, figsize=(8, 2.7 * len(rows)), squeeze=False)
+    figure = Picture(figsize=(8, 2.7 * len(rows)))
+    axes = figure.subplots(len(rows), 3, squeeze=False)
     for (name, row), line in zip(rows.items(), axes, strict=True):
         line[0].imshow(row.photo)
         line[1].imshow(row.rendered.clip(0, 1))
@@ -99,12 +117,11 @@ def comparisons(rows: dict[str, Comparison]) -> Figure:
         for axis in line:
             axis.set(xticks=[], yticks=[])
     figure.tight_layout(pad=0.4)
-    plt.close(figure)
     return figure
 
 
 def error_picture(error: np.ndarray) -> Image.Image:
-    return Image.fromarray((plt.get_cmap("inferno")((error / 0.3).clip(0, 1))[..., :3] * 255).astype(np.uint8))
+    return Image.fromarray((colormaps["inferno"]((error / 0.3).clip(0, 1))[..., :3] * 255).astype(np.uint8))
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

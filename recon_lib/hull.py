@@ -23,7 +23,7 @@ BOUNDS_RESOLUTION = 48  # grid points a side of the first pass, which only finds
 @dataclass(frozen=True)
 class HullConfig:
     resolution: int = 128  # grid points along the object's longest side
-    faces: int = 20000  # at most
+    faces: int = 12000  # at most
 
 
 def visual_hull(

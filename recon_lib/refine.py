@@ -45,11 +45,11 @@ def prepare(
     cameras: Cameras,
     mesh: Mesh,
     photo_size: int,
-    texture_size: int,
     raster: ModuleType,
+    texture_size: int = 1024,
     progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Setup:
-    """Crops the photos to `photo_size` pixels; a mesh without a texture is unwrapped and gets the photos' mean colours."""
+    """Crops the photos to `photo_size` pixels; a mesh without a texture gets one of the photos' mean colours."""
     T_unit_world = unit_frame(mesh.verts)
     photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), photo_size, progress)
     start = transformed(mesh, T_unit_world)

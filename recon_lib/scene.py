@@ -48,7 +48,7 @@ def to_json(scene: Scene) -> dict:
                 "w": width,
                 "h": height,
                 "held_out": bool(scene.held_out[i]),
-            }  # fmt: skip
+            }
         )
     return {"up": scene.up.tolist(), "canonical_rig": scene.canonical_rig, "frames": frames}
 

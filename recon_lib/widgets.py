@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import display
@@ -100,7 +99,8 @@ class Panel:
             slider.observe(lambda change, name=name: setattr(controls, name, change["new"]), "value")
         self._toggle.on_click(self._on_toggle)
         self._keep.on_click(self._on_keep)
-        self._curve, self._view = ipywidgets.Image(format="png"), ipywidgets.Image(format="png")
+        self._curve = ipywidgets.Image(format="png", layout={"max_width": "48%", "object_fit": "contain"})
+        self._view = ipywidgets.Image(format="png", layout={"max_width": "52%", "object_fit": "contain"})
         self.widget = ipywidgets.VBox(
             [
                 ipywidgets.HBox([self._toggle, self._keep, self._bar, self._label]),
@@ -137,7 +137,7 @@ class Panel:
         self._refreshed = time.monotonic()
         self._bar.value = state.step
         self._label.value = f"step {state.step} of {self._total}" if state.step else "press start"
-        self._curve.value = _png_of_figure(figures.history(self.result.history or [(0, 1, 1, 1)]))
+        self._curve.value = figures.history(self.result.history or [(0, 1, 1, 1)]).png()
         pair = np.concatenate([self._photo, self._rendering(state.mesh)], axis=1)
         self._view.value = _png(pair)
         self.result.mesh = state.mesh
@@ -164,11 +164,4 @@ def _picture(rgba: torch.Tensor) -> np.ndarray:
 def _png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _png_of_figure(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    plt.close(figure)
     return buffer.getvalue()

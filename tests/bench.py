@@ -89,7 +89,10 @@ def sample_rows() -> list[dict]:
     ]
     body = trimesh.load_mesh(HOME / "samples" / "jug" / "true_mesh.ply", process=False)
     truth = mesh.Mesh(torch.tensor(body.vertices).float(), torch.tensor(body.faces).int())
-    for name, made in (("hull", HOME / "outputs/demo/coarse/mesh.glb"), ("refined", HOME / "outputs/demo/refined/mesh.glb")):
+    for name, made in (
+        ("hull", HOME / "outputs/demo/coarse/mesh.glb"),
+        ("refined", HOME / "outputs/demo/refined/mesh.glb"),
+    ):
         if not made.exists():
             print(f"skipped: {name} quality needs outputs/demo; run make demo first")
             continue

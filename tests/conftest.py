@@ -52,7 +52,7 @@ def jug_hull(jug):
 def painted_jug(jug, jug_hull):
     """The hull with the photos' mean colours."""
     used = jug.subset(~jug.held_out)
-    setup = refine.prepare(used.images, used.cameras, jug_hull, 320, 640, cpu)
+    setup = refine.prepare(used.images, used.cameras, jug_hull, 320, cpu, 640)
     return refine.finished(setup, setup.start)
 
 

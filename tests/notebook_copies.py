@@ -1,4 +1,4 @@
-"""`python tests/notebook_copies.py FOLDER`: the notebooks with CI's tiny parameters, over one run folder, for nbval to execute."""
+"""`python tests/notebook_copies.py FOLDER`: the notebooks with CI's tiny parameters, over one run folder, for nbval."""
 
 import shutil
 import sys

@@ -49,7 +49,9 @@ def test_triangles_are_even(jug_hull):
 def test_the_hull_of_a_ball_from_six_sides_has_its_extent_and_place():
     ball = mesh.icosphere(4)
     body = mesh.Mesh(0.3 * ball.verts + torch.tensor([0.1, -0.05, 0.07]), ball.faces)
-    carved = hull.visual_hull(silhouettes(body, all_round(256)), all_round(256), hull.HullConfig(resolution=64, faces=4000))
+    carved = hull.visual_hull(
+        silhouettes(body, all_round(256)), all_round(256), hull.HullConfig(resolution=64, faces=4000)
+    )
     for side in (torch.amin, torch.amax):
         assert torch.allclose(side(carved.verts, 0), side(body.verts, 0), atol=0.01)
 
@@ -62,7 +64,9 @@ def test_size_and_place_of_the_world_do_not_matter():
     T = torch.diag(torch.tensor([1e3, 1e3, 1e3, 1.0]))
     T[:3, 3] = torch.tensor([5e3, -2e3, 1e3])
     here, there = (hull.visual_hull(masks, cams, near) for cams in (rig, camera.moved(rig, T)))
-    assert mesh.volume(there.verts, there.faces) == pytest.approx(1e9 * mesh.volume(here.verts, here.faces).item(), rel=0.01)
+    assert mesh.volume(there.verts, there.faces) == pytest.approx(
+        1e9 * mesh.volume(here.verts, here.faces).item(), rel=0.01
+    )
 
 
 def test_crumbs_in_the_masks_do_not_become_bodies():

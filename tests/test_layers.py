@@ -34,7 +34,9 @@ def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name if alias.name.startswith("recon_lib") else alias.name.split(".")[0] for alias in node.names}
+            found |= {
+                alias.name if alias.name.startswith("recon_lib") else alias.name.split(".")[0] for alias in node.names
+            }
         elif isinstance(node, ast.ImportFrom) and node.module == "recon_lib":
             found |= {f"recon_lib.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

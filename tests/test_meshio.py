@@ -2,6 +2,7 @@ import json
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,6 @@ def test_glb_and_obj_stand_upright_wherever_the_worlds_up_is(ball, tmp_path, up)
     axis = torch.tensor(up, dtype=torch.float32)
     axis /= axis.norm()
     tall = ball.verts + 3 * (ball.verts @ axis)[:, None] * axis  # four times as long along up
-    from dataclasses import replace
-
     meshio.save(replace(ball, verts=tall), tmp_path, np.array(up))
     for name in ("mesh.glb", "mesh.obj"):
         extent = np.ptp(trimesh.load_mesh(tmp_path / name, process=False).vertices, axis=0)
@@ -76,7 +75,9 @@ def test_a_failing_obj_or_ply_never_costs_the_glb(ball, tmp_path, monkeypatch):
     assert len(meshio.load(tmp_path / "mesh.glb").faces) == len(ball.faces)
 
 
-@pytest.mark.skipif(not VALIDATOR.exists() or not shutil.which("node"), reason="needs node and build/node_modules/gltf-validator")
+@pytest.mark.skipif(
+    not VALIDATOR.exists() or not shutil.which("node"), reason="needs node and build/node_modules/gltf-validator"
+)
 def test_khronos_validator_finds_nothing_wrong(painted_jug, tmp_path):
     meshio.save(painted_jug, tmp_path, np.array([0, 1, 0]))
     out = subprocess.run(

@@ -53,7 +53,10 @@ def test_slivers_and_non_finite_vertices_are_counted():
 
 def test_welding_closes_seams_and_nothing_else():
     ball = mesh.icosphere(2)
-    soup_verts, soup_faces = ball.verts[ball.faces.long()].reshape(-1, 3), torch.arange(3 * len(ball.faces)).reshape(-1, 3)
+    soup_verts, soup_faces = (
+        ball.verts[ball.faces.long()].reshape(-1, 3),
+        torch.arange(3 * len(ball.faces)).reshape(-1, 3),
+    )
     assert checks.topology(soup_verts, soup_faces.int()).open_edges == 3 * len(ball.faces)
     assert checks.topology(*checks.weld(soup_verts, soup_faces.int())) == SOUND
 

@@ -227,6 +227,22 @@ def test_an_open_border_is_a_silhouette(raster):
     torch.testing.assert_close(out, expected.expand(8, 24), rtol=0, atol=1e-5)
 
 
+def test_an_edge_just_beyond_the_other_centre_blends_half_and_is_not_moved(raster):
+    """The upper face sinks through the lower one between columns 11 and 12 and ends 0.03 pixels after column 12's centre."""
+    columns = np.float32([10.2, 12.53, 12.53])
+    upper = np.stack([columns / 12 - 1, [0, -9, 9], (columns - 11.5) / 2, [1, 1, 1]], -1)
+    lower = strip(-5, 5) + np.float32([0, 0, 0.3, 0])
+    pos = torch.tensor(np.concatenate([upper, lower]).astype(np.float32))[None].requires_grad_()
+    faces = torch.tensor([[0, 1, 2], [3, 4, 5], [3, 5, 6]], dtype=torch.int32)
+    rast, _ = raster.rasterize(pos.detach(), faces, (8, 24))
+    colour = torch.where(rast[..., 3:] == 1, 1.0, 0.0)
+    assert (colour[0, :, 11] == 1).all() and (colour[0, :, 12] == 0).all()
+    column = raster.antialias(colour, rast, pos, faces)[0, :, 12, 0]
+    torch.testing.assert_close(column, torch.full((8,), 0.5))
+    column.sum().backward()
+    assert (pos.grad == 0).all()
+
+
 def test_a_fold_towards_the_viewer_s_far_side_is_a_silhouette_and_a_flat_shared_edge_is_none(raster):
     for far, blends in ((0.9, False), (-0.6, True)):  # the neighbour goes on, or folds back behind
         corners = np.concatenate([strip(-0.9, 0.3), strip(-0.9, far)[1:3] + np.float32([0, 0, 0.5, 0])])

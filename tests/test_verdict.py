@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,8 +29,6 @@ def statuses(result: dict) -> dict:
 def few(jug) -> scene.Scene:
     """The held-out photos, four of them."""
     held = jug.subset(jug.held_out)
-    import numpy as np
-
     return held.subset(np.arange(len(held.names)) % 2 == 0)
 
 
@@ -95,8 +94,6 @@ def replace_cameras(photos: scene.Scene, cameras: camera.Cameras) -> scene.Scene
 
 
 def test_scores_on_used_views_are_labelled_and_at_most_a_warning(painted_jug, few):
-    import numpy as np
-
     none = replace(few, held_out=np.zeros(4, bool))
     result = judged(painted_jug, none)
     assert (result["status"], result["views"]) == ("warning", "used views")
@@ -104,14 +101,22 @@ def test_scores_on_used_views_are_labelled_and_at_most_a_warning(painted_jug, fe
 
 @pytest.mark.parametrize(
     ("psnr", "ssim", "expected"),
-    [(25.0, 0.85, "normal"), (24.9, 0.9, "warning"), (30.0, 0.84, "warning"), (19.9, 0.9, "failure"), (30.0, 0.7, "failure")],
+    [
+        (25.0, 0.85, "normal"),
+        (24.9, 0.9, "warning"),
+        (30.0, 0.84, "warning"),
+        (19.9, 0.9, "failure"),
+        (30.0, 0.7, "failure"),
+    ],
 )
 def test_both_scores_must_pass_for_a_level(psnr, ssim, expected):
     assert verdict.judge(Score(psnr, ssim, 99.0, 1.0, 1.0), SOUND, verdict.HELD_OUT, 8)["status"] == expected
 
 
 def test_a_vertex_that_is_not_finite_fails():
-    result = verdict.judge(Score(40.0, 0.99, 40.0, 0.99, 1.0), SOUND._replace(non_finite_vertices=1), verdict.HELD_OUT, 8)
+    result = verdict.judge(
+        Score(40.0, 0.99, 40.0, 0.99, 1.0), SOUND._replace(non_finite_vertices=1), verdict.HELD_OUT, 8
+    )
     assert result["status"] == "failure"
 
 
