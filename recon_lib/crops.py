@@ -22,8 +22,8 @@ def crop_photos(
     boxes = torch.tensor([_box(image[..., 3]) for image in images])
     crops = []
     for i, image in enumerate(images):
-        progress(i / len(images), "cropping photos")
         crops.append(_area_mean(_premultiplied(image), boxes[i].tolist(), size))
+        progress((i + 1) / len(images), "cropping photos")
     return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
 
 

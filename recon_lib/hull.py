@@ -57,7 +57,9 @@ def visual_hull(
     verts, faces, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
     verts, faces = verts + origin - spacing, np.ascontiguousarray(faces)
     progress(0.7, "remeshing")
-    return _even(verts, faces, config.faces)
+    even = _even(verts, faces, config.faces)
+    progress(1.0, "visual hull")
+    return even
 
 
 def signed_distance(alpha: np.ndarray) -> np.ndarray:

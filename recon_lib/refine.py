@@ -59,6 +59,7 @@ def prepare(
         start = replace(start, uvs=uvs, uv_faces=uv_faces, texture=torch.zeros(*shape, 3))
         progress(0.9, "projecting photos")
         start = replace(start, texture=projected_texture(start, photos, raster))
+        progress(1.0, "unwrapped and projected")
     known = uv.covered(start.uvs, start.uv_faces, start.texture.shape[:2], raster)
     return Setup(T_unit_world, photos, start, known)
 

@@ -38,6 +38,7 @@ class Stage:
         self.name = name
         self.began = time.monotonic()
         self.written = -PROGRESS_SECONDS
+        self.bar: tqdm | None = None
 
     def folder(self, name: str) -> Path:
         return self.run_dir / name
@@ -52,13 +53,15 @@ class Stage:
         replace_folder(temporary, self.folder(name))
 
     def progress(self, share: float, what: str) -> None:
-        """Notes how far the stage has come, at most twice a second."""
+        """Notes how far the stage, or one of its calls, has come, at most twice a second; a person watching sees a bar."""
         if time.monotonic() - self.written >= PROGRESS_SECONDS:
             self._write_progress(share, what)
+        if watched():
+            self._draw(share, what)
 
     def track(self, iterable: Iterable, total: int, what: str) -> Iterator[Any]:
-        """The iterable's items; progress goes by their number, and a person watching sees a bar."""
-        for i, item in enumerate(tqdm(iterable, what, total, file=sys.stdout, mininterval=0.5, disable=not watched())):
+        """The iterable's items; progress goes by their number."""
+        for i, item in enumerate(iterable):
             yield item
             self.progress((i + 1) / total, what)
 
@@ -76,6 +79,18 @@ class Stage:
             content["final_mesh"] = results["final_mesh"]
         write_json(self.run_dir / "run.json", content)
         self._write_progress(1.0, "done")
+
+    def _draw(self, share: float, what: str) -> None:
+        """Text, one bar a call: shares that fall back to the start begin a new one."""
+        if self.bar is None or 100 * share < self.bar.n:
+            self.bar = tqdm(
+                total=100, file=sys.stdout, mininterval=0.2, bar_format="{desc:24.24} {percentage:3.0f}% |{bar:30}|"
+            )
+        self.bar.set_description_str(what, refresh=False)
+        self.bar.update(100 * share - self.bar.n)
+        if share >= 1:
+            self.bar.close()
+            self.bar = None
 
     def _write_progress(self, share: float, what: str) -> None:
         self.written = time.monotonic()
