@@ -24,7 +24,7 @@ pre{background:#f6f7f9;padding:.6rem;overflow:auto;font-size:12px}
 .normal,.done,.reused{background:#1f8a4c}.warning,.running,.interrupted{background:#c77700}
 .failure,.failed{background:#c0322b}.pending{background:#7a8594}
 details>summary{cursor:pointer;font-weight:600;font-size:1.15rem;margin:.6rem 0}
-.jp-OutputArea-prompt,.jp-InputPrompt,.prompt{display:none}
+.anchor-link,.jp-OutputArea-prompt,.jp-InputPrompt,.prompt{display:none}
 .stills{display:grid;grid-template-columns:repeat(6,1fr);gap:4px}.stills figure{margin:0;text-align:center;font-size:12px}
 """
 

@@ -1,11 +1,14 @@
-"""Gradients of the reference against central differences, in float64, which only the reference has."""
+"""Gradients of the reference against central differences, in float64, which only the reference has.
+
+The kernels run as plain Python here: at these sizes that takes less time than compiling them for float64.
+"""
 
 import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
-from recon_lib.raster import cpu
+from recon_lib.raster import attributes, coverage, cpu, edges, sampling
 
 HEIGHT, WIDTH = 6, 7
 # Two faces; the second one comes from behind the camera.
@@ -15,6 +18,14 @@ POS = torch.tensor(
 ).repeat(2, 1, 1)  # fmt: skip
 POS[1, :, :2] = 0.9 * POS[1, :, :2].flip(-1)
 FACES = torch.tensor([[0, 1, 2], [3, 4, 5]], dtype=torch.int32)
+
+
+@pytest.fixture(autouse=True)
+def plain_python(monkeypatch):
+    for module in (attributes, coverage, edges, sampling):
+        for name, kernel in vars(module).copy().items():
+            if hasattr(kernel, "py_func"):
+                monkeypatch.setattr(module, name, kernel.py_func)
 
 
 def drawn() -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,15 +72,15 @@ def test_interpolated_attributes_by_attribute_and_weight(views):
 @pytest.mark.parametrize("boundary", ["wrap", "clamp", "zero"])
 @pytest.mark.parametrize("textures", [1, 2])
 def test_bilinear_lookup_by_texel_and_coordinate(textures, boundary):
-    uv = (2 * random(1, 2, 3, 4, 2).detach() + 0.5).requires_grad_()
+    uv = (2 * random(1, 2, 2, 3, 2).detach() + 0.5).requires_grad_()
     assert gradcheck(lambda tex, uv: cpu.texture(tex, uv, boundary_mode=boundary), (random(0, textures, 3, 5, 2), uv))
 
 
 @pytest.mark.parametrize("boundary", ["wrap", "clamp", "zero"])
 @pytest.mark.parametrize("textures", [1, 2])
 def test_trilinear_lookup_by_texel_coordinate_footprint_and_bias(textures, boundary):
-    tex, uv = random(0, textures, 8, 4, 2), (random(1, 2, 3, 4, 2).detach() + 0.5).requires_grad_()
-    da, bias = (0.3 * random(2, 2, 3, 4, 4).detach()).requires_grad_(), random(3, 2, 3, 4)
+    tex, uv = random(0, textures, 8, 4, 2), (random(1, 2, 2, 3, 2).detach() + 0.5).requires_grad_()
+    da, bias = (0.3 * random(2, 2, 2, 3, 4).detach()).requires_grad_(), random(3, 2, 2, 3)
 
     def lookup(tex, uv, da=None, bias=None):
         return cpu.texture(tex, uv, da, bias, "linear-mipmap-linear", boundary)
@@ -78,7 +89,7 @@ def test_trilinear_lookup_by_texel_coordinate_footprint_and_bias(textures, bound
     bias = (1.2 + 0.5 * bias.detach()).requires_grad_()
     assert gradcheck(lambda tex, uv, bias: lookup(tex, uv, None, bias), (tex, uv, bias))
     levels = torch.autograd.grad(lookup(tex, uv, None, bias).sum(), bias)[0]
-    assert 0 < (levels == 0).sum() < 12  # some beyond the pyramid's ends, most inside
+    assert 0 < (levels == 0).sum() < 6  # some beyond the pyramid's ends, most inside
 
 
 def test_lookup_in_one_level_of_a_pyramid_by_texel_and_coordinate():
