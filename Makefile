@@ -4,8 +4,8 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-# Waiting threads sleep: spinning ones make a busy machine many times slower.
-export OMP_WAIT_POLICY ?= passive
+# Threads that wait spin for microseconds, then sleep: endless spinning makes a busy machine many times slower.
+export GOMP_SPINCOUNT ?= 5000
 
 .PHONY: demo test test-long lab bench lint clean
 

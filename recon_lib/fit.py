@@ -14,6 +14,7 @@ from math import nan
 from types import ModuleType
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import scipy.sparse
 import torch
@@ -79,6 +80,7 @@ def fit(
 
     Raises FloatingPointError at a non-finite loss or gradient; the state yielded last is the last good one.
     """
+    one_torch_thread()
     controls = controls or Controls(config)
     generator = torch.Generator().manual_seed(config.seed)
     topology = meshes.opposite_vertices(start.faces)
@@ -116,6 +118,16 @@ def fit(
             texture.clamp_(0, 1)
         shown = replace(start, verts=smooth.to_verts(u.detach()), texture=texture.detach())
         yield FitState(step, shown, loss.item(), colour.item(), alpha.item())
+
+
+def one_torch_thread() -> None:
+    """Holds torch to one thread, so that a seed gives the same bits on every machine.
+
+    torch cuts elementwise work by thread, and a cut's last few elements round differently. It is faster here, too: the
+    kernels have threads of their own, which numba has to start first, because that resets torch's number.
+    """
+    numba.get_num_threads()
+    torch.set_num_threads(1)
 
 
 def _image_losses(

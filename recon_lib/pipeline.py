@@ -245,7 +245,7 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], **options: An
 def _kernel_environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     inline = "module://matplotlib_inline.backend_inline"
-    return environment | {"RECON_BATCH": "1", "OMP_WAIT_POLICY": "passive", "MPLBACKEND": inline}
+    return environment | {"RECON_BATCH": "1", "GOMP_SPINCOUNT": "5000", "MPLBACKEND": inline}
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def prepare(
     progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Setup:
     """Crops the photos to `photo_size` pixels; a mesh without a texture gets one of the photos' mean colours."""
+    fit.one_torch_thread()
     T_unit_world = unit_frame(mesh.verts)
     photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), photo_size, progress)
     start = transformed(mesh, T_unit_world)
