@@ -3,6 +3,7 @@
 Light is linear inside the library; sRGB (IEC 61966-2-1) stands only in files and in image metrics. Values are 0 to 1.
 """
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,3 +18,8 @@ def linear_to_srgb(rgb_linear: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def srgb_to_linear(rgb_srgb: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     curve = ((rgb_srgb.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)
     return torch.where(rgb_srgb <= 0.04045, rgb_srgb / 12.92, curve)
+
+
+def linear_of_bytes(rgb_srgb: np.ndarray) -> Float[Tensor, "..."]:
+    """Linear light of 8-bit sRGB. By table: torch's powers round differently with the number of threads."""
+    return srgb_to_linear(torch.arange(256) / 255)[torch.from_numpy(rgb_srgb.astype(np.int64))]

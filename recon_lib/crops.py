@@ -38,8 +38,8 @@ def _box(alpha: np.ndarray) -> list[float]:
 
 
 def _premultiplied(image: np.ndarray) -> torch.Tensor:
-    rgba = torch.from_numpy(image.astype(np.float32)) / 255
-    return torch.cat([colour.srgb_to_linear(rgba[..., :3]) * rgba[..., 3:], rgba[..., 3:]], -1)
+    alpha = torch.from_numpy(image[..., 3:].astype(np.float32)) / 255
+    return torch.cat([colour.linear_of_bytes(image[..., :3]) * alpha, alpha], -1)
 
 
 def _area_mean(rgba: torch.Tensor, box: list[float], size: int) -> torch.Tensor:

@@ -74,7 +74,7 @@ def load(path: Path, T_world_file: np.ndarray | None = None) -> Mesh:
     verts, faces = weld(file_verts, file_faces)
     uvs = _tensor(loaded.visual.uv)
     uvs = torch.stack([uvs[:, 0], 1 - uvs[:, 1]], -1)
-    texture = colour.srgb_to_linear(_tensor(np.asarray(image.convert("RGB"))) / 255)
+    texture = colour.linear_of_bytes(np.asarray(image.convert("RGB")))
     T = torch.eye(4) if T_world_file is None else _tensor(T_world_file)
     return Mesh(verts @ T[:3, :3].T + T[:3, 3], faces, uvs, file_faces, texture)
 

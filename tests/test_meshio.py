@@ -99,3 +99,13 @@ def test_a_file_without_texture_is_refused(ball, tmp_path):
     trimesh.Trimesh(ball.verts.numpy(), ball.faces.numpy()).export(tmp_path / "bare.glb")
     with pytest.raises(ValueError, match="no texture coordinates or no base-colour image"):
         meshio.load(tmp_path / "bare.glb")
+
+
+def test_a_texture_reads_the_same_whatever_the_number_of_threads(ball, tmp_path):
+    shade = torch.rand(611, 607, 3, generator=torch.Generator().manual_seed(0))
+    meshio.save(replace(ball, texture=shade), tmp_path, np.array([0, 1, 0]))
+    read = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        read.append(meshio.load(tmp_path / "mesh.glb").texture)
+    assert torch.equal(*read)
