@@ -69,15 +69,15 @@ def test_size_and_place_of_the_world_do_not_matter():
     )
 
 
-def test_crumbs_in_the_masks_do_not_become_bodies():
-    ball = mesh.icosphere(3)
-    rig = all_round(128)
-    masks = silhouettes(mesh.Mesh(0.2 * ball.verts, ball.faces), rig)
-    for mask in masks:
-        mask[2:5, 2:5] = 1
-        mask[2:5, -5:-2] = mask[-5:-2, 2:5] = mask[-5:-2, -5:-2] = 1
-    carved = hull.visual_hull(masks, rig, hull.HullConfig(resolution=64, faces=2000))
-    assert checks.topology(carved.verts, carved.faces).bodies == 1
+def test_only_the_largest_body_is_kept_and_its_cavities_are_filled():
+    field = np.ones((16, 16, 16), np.float32)
+    field[1:3, 1:3, 1:3] = -1  # a crumb, first in memory
+    field[5:13, 5:13, 5:13] = -1
+    field[8, 8, 8] = 1  # no air reaches it
+    solid = hull._one_body(field, 0.1) < 0
+    expected = np.zeros_like(solid)
+    expected[5:13, 5:13, 5:13] = True
+    assert (solid == expected).all()
 
 
 def test_masks_that_contradict_the_cameras_are_refused():

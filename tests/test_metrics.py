@@ -79,6 +79,14 @@ def test_the_union_of_both_masks_counts_so_a_shrunken_mesh_cannot_hide():
     assert images.score(true, np.ones_like(true), mask, nothing).psnr_db == pytest.approx(-20 * np.log10(0.8))
 
 
+def test_the_union_of_both_masks_counts_so_a_grown_mesh_cannot_hide():
+    true, mask, grown = np.ones((32, 32, 3)), np.zeros((32, 32), bool), np.zeros((32, 32), bool)
+    mask[8:16, 8:24], grown[8:24, 8:24] = True, True
+    rendered = true.copy()
+    true[mask], rendered[grown] = 0.2, 0.2
+    assert images.score(true, rendered, mask, grown).psnr_db == pytest.approx(-10 * np.log10(0.64 / 2))
+
+
 def test_ssim_is_the_mean_of_scikit_images_map_in_the_mask():
     rng = np.random.default_rng(0)
     true, rendered = rng.random((2, 40, 50, 3))
