@@ -43,6 +43,11 @@ class Cameras:
         return Cameras(self.T_world_cam[index], self.intrinsics[index], self.sizes[index])
 
 
+def on_device(cameras: Cameras, device: str) -> Cameras:
+    """Poses and intrinsics on a torch device; the sizes stay on the CPU."""
+    return Cameras(cameras.T_world_cam.to(device), cameras.intrinsics.to(device), cameras.sizes)
+
+
 def invert_rigid(T: Float[Tensor, "*B 4 4"]) -> Float[Tensor, "*B 4 4"]:
     out = T.clone()
     out[..., :3, :3] = T[..., :3, :3].mT
@@ -96,6 +101,7 @@ def orbit(count: int, elevation_radians: float, distance: float, fov_x_radians: 
 
 def cropped(cameras: Cameras, boxes: Float[Tensor, "B 4"], width: int, height: int) -> Cameras:
     """The same views, cut to `boxes` (x0, y0, x1, y1 in pixels, may leave the image) and resampled to one size."""
+    boxes = boxes.to(cameras.intrinsics.device)
     scale = torch.stack([width / (boxes[:, 2] - boxes[:, 0]), height / (boxes[:, 3] - boxes[:, 1])], -1)
     focal, centre = cameras.intrinsics[:, :2], cameras.intrinsics[:, 2:]
     intrinsics = torch.cat([focal * scale, (centre - boxes[:, :2]) * scale], -1)
@@ -115,7 +121,7 @@ def projection(cameras: Cameras, near: float, far: float) -> Float[Tensor, "B 4 
     """`T_clip_world`: w is the depth along the view, z/w is -1 at `near` and 1 at `far`."""
     fx, fy, cx, cy = cameras.intrinsics.unbind(-1)
     width, height = cameras.sizes.to(fx).unbind(-1)
-    P = torch.zeros(len(cameras), 4, 4, dtype=fx.dtype)
+    P = fx.new_zeros(len(cameras), 4, 4)
     P[:, 0, 0], P[:, 0, 2] = 2 * fx / width, 1 - 2 * cx / width
     P[:, 1, 1], P[:, 1, 2] = -2 * fy / height, 1 - 2 * cy / height
     P[:, 2, 2], P[:, 2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)

@@ -22,4 +22,4 @@ def srgb_to_linear(rgb_srgb: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 def linear_of_bytes(rgb_srgb: np.ndarray) -> Float[Tensor, "..."]:
     """Linear light of 8-bit sRGB. By table: torch's powers round differently with the number of threads."""
-    return srgb_to_linear(torch.arange(256) / 255)[torch.from_numpy(rgb_srgb.astype(np.int64))]
+    return torch.from_numpy(srgb_to_linear(torch.arange(256) / 255).numpy().take(rgb_srgb))

@@ -22,7 +22,7 @@ def crop_photos(
     boxes = torch.tensor([_box(image[..., 3]) for image in images])
     crops = []
     for i, image in enumerate(images):
-        crops.append(_area_mean(_premultiplied(image), boxes[i].tolist(), size))
+        crops.append(_cropped(image, boxes[i].tolist(), size))
         progress((i + 1) / len(images), "cropping photos")
     return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
 
@@ -37,11 +37,11 @@ def _box(alpha: np.ndarray) -> list[float]:
     return [float(x0), float(y0), float(x1), float(y1)]
 
 
-def _premultiplied(image: np.ndarray) -> torch.Tensor:
-    alpha = torch.from_numpy(image[..., 3:].astype(np.float32)) / 255
-    return torch.cat([colour.linear_of_bytes(image[..., :3]) * alpha, alpha], -1)
-
-
-def _area_mean(rgba: torch.Tensor, box: list[float], size: int) -> torch.Tensor:
+def _cropped(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:
+    left, top = int(box[0]), int(box[1])
+    part = image[top : int(np.ceil(box[3])), left : int(np.ceil(box[2]))]
+    alpha = torch.from_numpy(part[..., 3:].astype(np.float32)) / 255
+    rgba = torch.cat([colour.linear_of_bytes(part[..., :3]) * alpha, alpha], -1)
+    inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
     planes = [Image.fromarray(plane.numpy()) for plane in rgba.unbind(-1)]
-    return torch.stack([torch.from_numpy(np.array(p.resize((size, size), Image.BOX, box=box))) for p in planes], -1)
+    return torch.stack([torch.from_numpy(np.array(p.resize((size, size), Image.BOX, box=inner))) for p in planes], -1)

@@ -3,10 +3,12 @@
 import io
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
+from recon_lib import fit
 from recon_lib.mesh import Mesh
 from recon_lib.meshio import up_to_y
 from recon_lib.metrics.images import Comparison
@@ -86,11 +88,11 @@ def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> Picture:
     return figure
 
 
-def history(rows: list[tuple]) -> Picture:
-    """Loss against step, from (step, loss, loss_colour, loss_alpha) rows."""
+def history(rows: list[tuple[int, torch.Tensor]]) -> Picture:
+    """Loss against step, from the (step, losses) rows of a fit."""
     figure = Picture(figsize=(6, 3))
     axis = figure.subplots()
-    values = np.array(rows, float).reshape(-1, 4)
+    values = fit.history_table(rows)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, color=f"C{column}")
         axis.semilogy(values[:, 0], _running_mean(values[:, column]), label=f"{label}, mean of 20", color=f"C{column}")

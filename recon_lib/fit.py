@@ -1,31 +1,38 @@
-"""Differentiable-rendering refinement of a mesh and its texture against posed photos, topology fixed.
+"""Differentiable-rendering refinement of a mesh, its material and its light against posed photos (Munkberg et al. 2022).
 
-Vertices move by large steps (Nicolet et al. 2021): the unknown is u = (I + lambda L) v, so every update is smooth and the
-mesh stays well shaped without a weight to balance; Adam with one step size for all coordinates. The texture is base colour,
-linear, one bilinear lookup a pixel. Losses are nvdiffrec's: log-L1 on colour over random backgrounds, squared on alpha.
+The topology is fixed; vertices move by large steps (`large_steps`), everything else by Adam. A mesh without a light is fitted
+unlit, its texture being the colour seen. Losses are nvdiffrec's: log-L1 on colour over random backgrounds, squared on alpha,
+and weights that keep material smooth, light white, occlusion open and, if wanted, the surface fair.
 
-Frame: the caller's, with the object in the unit sphere. Photos are premultiplied linear RGBA crops of one size.
-Axes: B photos, V vertices, T texture coordinates.
+Frame: the caller's, with the object in the unit sphere. Photos are premultiplied linear RGBA crops of one size. On a GPU no
+step waits for the device; whether its numbers are finite is asked now and then. Axes: B photos, P covered pixels, L losses.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import nan
+from math import ceil
 from types import ModuleType
 from typing import NamedTuple
 
 import numba
 import numpy as np
-import scipy.sparse
 import torch
-from cholespy import CholeskySolverF, MatrixType
 from jaxtyping import Float
 from torch import Tensor
 
 from recon_lib import losses, render
 from recon_lib import mesh as meshes
 from recon_lib.camera import Cameras
+from recon_lib.large_steps import Preconditioner, UniformAdam
 from recon_lib.mesh import Mesh
+from recon_lib.render import Covered, Views
+
+LOSSES = ("loss", "colour", "alpha", "smooth", "occlusion", "white", "laplacian")
+SMOOTH_SHARE = 4  # every so many covered pixels are asked whether their neighbourhood is smooth
+SMOOTH_REACH = 2.0  # texels, standard deviation of the distance to the neighbour asked
+STRAY = 2.0  # a vertex may stray so many radii from the centre before the depth planes cut it
+MARGIN = 1.25  # covered pixels a step that room is made for on a GPU, as a share of the largest masks
+CHECK_EVERY = 25  # steps between two questions on a GPU whether all is finite
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,17 @@ class FitConfig:
     steps: int = 500  # optimiser steps
     batch: int = 2  # photos a step
     lr_vertex: float = 0.02  # unit-sphere radii a step; 0 keeps the shape
-    lr_texture: float = 0.01  # linear base colour a step
+    lr_texture: float = 0.01  # linear base colour a step; 0 keeps it
+    lr_surface: float = 0.01  # occlusion, roughness, metallic, normal offset a step
+    lr_light: float = 0.1  # radiance a step, as a share of the start's mean
     smoothness: float = 12.0  # lambda of the large steps
     w_alpha: float = 1.0  # weight of the alpha loss
-    decay: float = 0.1  # both rates fall to this share at the last step, geometrically
+    w_smooth: float = 0.03  # of differences between neighbouring material
+    w_occlusion: float = 0.001  # of occlusion
+    w_white: float = 0.005  # of coloured light
+    w_laplacian: float = 0.0  # of the Laplacian energy, on top of the large steps; fades to 0 over the fit
+    warmup: int = 10  # steps over which the rates rise
+    decay: float = 0.1  # the rates fall to this share at the last step, geometrically
     seed: int = 0
 
 
@@ -51,18 +65,12 @@ class FitState(NamedTuple):
 
     step: int  # steps taken
     mesh: Mesh
-    loss: float  # of this step; NaN before the first one
-    loss_colour: float
-    loss_alpha: float
+    losses: Float[Tensor, " L"]  # of this step, in the order of LOSSES; NaN before the first one
 
 
-def snapshot(state: FitState) -> Mesh:
-    return replace(state.mesh, verts=state.mesh.verts.clone(), texture=state.mesh.texture.clone())
-
-
-def history_csv(rows: list[tuple]) -> str:
-    """(step, loss, loss_colour, loss_alpha) rows as a table."""
-    return "step,loss,loss_colour,loss_alpha\n" + "".join(",".join(f"{v:.7g}" for v in row) + "\n" for row in rows)
+def snapshot(mesh: Mesh) -> Mesh:
+    parts = {name: getattr(mesh, name) for name in ("verts", "texture", "surface", "light")}
+    return replace(mesh, **{name: value.clone() for name, value in parts.items() if value is not None})
 
 
 class Controls:
@@ -78,46 +86,56 @@ def fit(
 ) -> Iterator[FitState]:
     """Yields the state at the start, then after each step.
 
-    Raises FloatingPointError at a non-finite loss or gradient; the state yielded last is the last good one.
+    Raises FloatingPointError at a non-finite loss or gradient; on the CPU the state yielded last is the last good one.
     """
     one_torch_thread()
-    controls = controls or Controls(config)
-    generator = torch.Generator().manual_seed(config.seed)
-    topology = meshes.opposite_vertices(start.faces)
-    smooth = _Preconditioner(start, config.smoothness)
+    controls, device = controls or Controls(config), start.verts.device
+    generator = torch.Generator(device).manual_seed(config.seed)
+    order = order_of_photos(len(photos.cameras), config.steps, config.batch, config.seed, device)
+    seen, room = views(photos), _room(photos, config.batch) if device.type == "cuda" else None
+    topology, edges = raster.topology(start.faces), meshes.edges(start.faces)
+    smooth = Preconditioner(start, config.smoothness)
     u = smooth.to_differential(start.verts).requires_grad_(True)
-    texture = start.texture.clone().requires_grad_(True)
-    move_verts, move_texture = _UniformAdam(u), torch.optim.Adam([texture], fused=True)
+    mesh = _trainable(start)
+    moves = _Movers(u, mesh, config)
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    yield FitState(0, _detached(start), torch.full((len(LOSSES),), torch.nan))
     verts = start.verts
-    order: list[int] = []
-    yield FitState(0, replace(start, texture=texture.detach()), nan, nan, nan)
     for step in range(1, config.steps + 1):
-        if len(order) < config.batch:
-            order += torch.randperm(len(photos.cameras), generator=generator).tolist()
-        chosen, order = order[: config.batch], order[config.batch :]
-        shape_moves = controls.lr_vertex > 0
-        verts = smooth.to_verts(u) if shape_moves else verts.detach()
-        rgba = render.render(replace(start, verts=verts, texture=texture), photos.cameras[chosen], raster, topology)
-        colour, alpha = _image_losses(rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), generator)
-        loss = colour + config.w_alpha * alpha
-        u.grad = texture.grad = None
+        if controls.lr_vertex > 0 and not verts.requires_grad:
+            verts = smooth.to_verts(u)
+        mesh = replace(mesh, verts=verts)
+        chosen = order[(step - 1) * config.batch : step * config.batch]
+        view = chosen_views(seen, chosen)
+        rendering = render.surfaces(mesh, view, raster, topology, room)
+        colour, alpha = image_losses(
+            rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), room is None, generator
+        )
+        fade = 1 - step / config.steps
+        terms = {
+            "colour": (1.0, colour),
+            "alpha": (config.w_alpha, alpha),
+            **_material_terms(mesh, rendering.covered, config, raster, generator),
+            "laplacian": (
+                config.w_laplacian * fade,
+                losses.laplacian_energy(verts, edges) if config.w_laplacian else 0,
+            ),
+        }
+        loss = sum(weight * value for weight, value in terms.values() if weight)
+        moves.forget()
         loss.backward()
-        # A sum is not finite when a term is not: one pass over the texture instead of three.
-        total = loss.detach() + texture.grad.sum() + (u.grad.sum() if shape_moves else 0)
-        if not torch.isfinite(total):
+        finite &= moves.finite(loss)
+        if (device.type == "cpu" or step % CHECK_EVERY == 0) and not finite:
             raise FloatingPointError(
-                f"step {step}: loss {loss.item():.4g} or its gradient is not finite, need finite; the state after step "
-                f"{step - 1} is kept. Lower lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
+                f"step {step}: loss {loss.item():.4g} or a gradient is not finite, need finite; the last good state is "
+                f"kept. Lower lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
             )
-        rate = config.decay ** (step / config.steps)
-        if shape_moves:
-            move_verts.step(controls.lr_vertex * rate)
-        move_texture.param_groups[0]["lr"] = controls.lr_texture * rate
-        move_texture.step()
-        with torch.no_grad():
-            texture.clamp_(0, 1)
-        shown = replace(start, verts=smooth.to_verts(u.detach()), texture=texture.detach())
-        yield FitState(step, shown, loss.item(), colour.item(), alpha.item())
+        rate = min(1, step / max(config.warmup, 1)) * config.decay ** (step / config.steps)
+        moves.step(rate, controls)
+        verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
+        values = torch.stack([torch.as_tensor(terms[n][1] if n in terms else 0.0, device=device).detach()
+                              for n in LOSSES[1:]])  # fmt: skip
+        yield FitState(step, _detached(replace(mesh, verts=verts)), torch.cat([loss.detach()[None], values]))
 
 
 def one_torch_thread() -> None:
@@ -130,14 +148,86 @@ def one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _image_losses(
-    rgba: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"], generator: torch.Generator
+def order_of_photos(count: int, steps: int, batch: int, seed: int, device: torch.device) -> Tensor:
+    """The photos of all steps: one shuffle after another. Not from the device's own generator: the same on each."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffles = ceil(steps * batch / count) + 1
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(shuffles)]).to(device)
+
+
+def views(photos: Photos) -> Views:
+    corners = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * (STRAY / 3**0.5)
+    return render.views(photos.cameras, corners.to(photos.rgba.device))
+
+
+def chosen_views(seen: Views, chosen: Tensor) -> Views:
+    return Views(seen.T_clip_world[chosen], seen.eye[chosen], seen.width, seen.height)
+
+
+def _room(photos: Photos, batch: int) -> int:
+    """Covered pixels a step that room is made for."""
+    covered = (photos.rgba[..., 3] > 0).sum((1, 2)).sort(descending=True).values
+    return int(MARGIN * batch * covered[: max(1, len(covered) // 4)].float().mean().item())
+
+
+def _trainable(start: Mesh) -> Mesh:
+    names = ["texture"] if start.light is None else ["texture", "surface", "light"]
+    return replace(start, **{name: getattr(start, name).clone().requires_grad_(True) for name in names})
+
+
+def _detached(mesh: Mesh) -> Mesh:
+    parts = {name: getattr(mesh, name) for name in ("verts", "texture", "surface", "light")}
+    return replace(mesh, **{name: value.detach() for name, value in parts.items() if value is not None})
+
+
+class _Movers:
+    """The optimisers, one a parameter, and the ranges that their parameters stay in."""
+
+    def __init__(self, u: Tensor, mesh: Mesh, config: FitConfig):
+        self.u, self.mesh, self.config = u, mesh, config
+        self.vertex = UniformAdam(u)
+        self.rates = {"texture": config.lr_texture}
+        if mesh.light is not None:
+            self.rates |= {"surface": config.lr_surface, "light": config.lr_light * mesh.light.detach().mean().item()}
+        self.adam = torch.optim.Adam(
+            [{"params": [getattr(mesh, name)], "name": name} for name in self.rates], fused=True
+        )
+
+    def forget(self) -> None:
+        self.u.grad = None
+        self.adam.zero_grad()
+
+    def finite(self, loss: Tensor) -> Tensor:
+        """A sum is not finite when a term is not: one pass over each gradient."""
+        grads = [p.grad for group in self.adam.param_groups for p in group["params"]]
+        total = loss.detach() + sum(grad.sum() for grad in grads)
+        return torch.isfinite(total if self.u.grad is None else total + self.u.grad.sum())
+
+    @torch.no_grad()
+    def step(self, rate: float, controls: Controls) -> None:
+        if self.u.grad is not None:
+            self.vertex.step(controls.lr_vertex * rate)
+        for group in self.adam.param_groups:
+            group["lr"] = rate * (controls.lr_texture if group["name"] == "texture" else self.rates[group["name"]])
+        self.adam.step()
+        self.mesh.texture.clamp_(0, 1)
+        if self.mesh.light is not None:
+            self.mesh.surface[..., :3].clamp_(0, 1)
+            self.mesh.surface[..., 3:].clamp_(-1, 1)
+            self.mesh.light.clamp_min_(0)
+
+
+def image_losses(
+    rgba: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"], only_shown: bool, generator: torch.Generator
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Colour and alpha loss, means over all pixels; where both are empty there is nothing to compute."""
-    shown = ((rgba[:, 3] > 0) | (target[:, 3] > 0)).nonzero()[:, 0]
-    share = len(shown) / len(rgba)
-    rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
-    background = torch.rand(len(shown), 3, generator=generator)
+    """Colour and alpha loss, means over all pixels. Where both are empty there is nothing to compute: `only_shown` leaves
+    these out, which saves work but has to count them."""
+    share = 1.0
+    if only_shown:
+        shown = ((rgba[:, 3] > 0) | (target[:, 3] > 0)).nonzero()[:, 0]
+        share = len(shown) / len(rgba)
+        rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
+    background = torch.rand(len(rgba), 3, generator=generator, device=rgba.device)
     colour = losses.log_l1(_over(rgba, background), _over(target, background))
     return share * colour, share * losses.squared(rgba[:, 3], target[:, 3])
 
@@ -146,51 +236,35 @@ def _over(rgba: Tensor, background: Tensor) -> Tensor:
     return rgba[..., :3] + (1 - rgba[..., 3:]) * background
 
 
-class _Preconditioner:
-    """v <-> u = (I + lambda L) v; the map back is a Cholesky solve, its gradient the same solve."""
-
-    def __init__(self, mesh: Mesh, smoothness: float):
-        count = len(mesh.verts)
-        L = meshes.laplacian(mesh.faces, count)
-        self.matrix = (smoothness * L + scipy.sparse.eye_array(count)).tocoo()
-        row, column = (torch.from_numpy(index.astype(np.int32)) for index in self.matrix.coords)
-        self.solver = CholeskySolverF(count, row, column, torch.from_numpy(self.matrix.data), MatrixType.COO)
-
-    def to_differential(self, verts: Tensor) -> Tensor:
-        return torch.from_numpy(self.matrix @ verts.double().numpy()).float()
-
-    def to_verts(self, u: Tensor) -> Tensor:
-        return _Solve.apply(u, self.solver)
-
-
-class _Solve(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, b, solver):
-        ctx.solver = solver
-        x = torch.zeros_like(b)
-        solver.solve(b.detach().contiguous(), x)
-        return x
-
-    @staticmethod
-    def backward(ctx, grad):
-        x = torch.zeros_like(grad)
-        ctx.solver.solve(grad.contiguous(), x)
-        return x, None
+def _material_terms(mesh: Mesh, covered: Covered, config: FitConfig, raster: ModuleType, generator) -> dict:
+    """Name: (weight, value) of what keeps material and light plausible; nothing for an unlit mesh."""
+    if mesh.light is None:
+        return {}
+    terms = {}
+    if config.w_smooth:
+        asked = slice(None, None, SMOOTH_SHARE)
+        height, width = mesh.texture.shape[:2]
+        uv = covered.place[asked].detach()
+        reach = uv.new_tensor([SMOOTH_REACH / width, SMOOTH_REACH / height])
+        aside = uv + reach * torch.randn(uv.shape, generator=generator, device=uv.device)
+        smooth = (render.texture_at(mesh.texture, aside, raster) - covered.texture[asked]).abs().mean()
+        smooth = smooth + (render.texture_at(mesh.surface, aside, raster) - covered.surface[asked]).abs().mean()
+        terms["smooth"] = config.w_smooth, smooth
+    if config.w_occlusion:
+        terms["occlusion"] = config.w_occlusion, 1 - covered.surface[:, 0].mean()
+    if config.w_white:
+        terms["white"] = config.w_white, losses.whiteness(mesh.light)
+    return terms
 
 
-class _UniformAdam:
-    """Adam whose second moment is the largest of all coordinates: a step keeps the gradient's direction in space."""
+def history_table(rows: list[tuple[int, Tensor]]) -> Float[np.ndarray, "R 1+L"]:
+    """(step, losses) rows as one array."""
+    if not rows:
+        return np.zeros((0, 1 + len(LOSSES)))
+    steps = np.array([step for step, _ in rows], float)
+    return np.column_stack([steps, torch.stack([row for _, row in rows]).cpu().double().numpy()])
 
-    def __init__(self, parameter: Tensor, betas: tuple[float, float] = (0.9, 0.999)):
-        self.parameter, self.betas, self.count = parameter, betas, 0
-        self.first, self.second = torch.zeros_like(parameter), torch.zeros_like(parameter)
 
-    def step(self, lr: float) -> None:
-        a, b = self.betas
-        self.count += 1
-        grad = self.parameter.grad
-        self.first = a * self.first + (1 - a) * grad
-        self.second = b * self.second + (1 - b) * grad.square()
-        scale = (self.second.max() / (1 - b**self.count)).sqrt().clamp_min(1e-12)
-        with torch.no_grad():
-            self.parameter -= lr / (1 - a**self.count) / scale * self.first
+def history_csv(rows: list[tuple[int, Tensor]]) -> str:
+    lines = [",".join(f"{value:.7g}" for value in row) for row in history_table(rows)]
+    return "\n".join([",".join(("step", *LOSSES)), *lines]) + "\n"

@@ -7,6 +7,7 @@ not on them. A view that does not see a point says nothing about it. Lengths are
 
 from dataclasses import dataclass
 
+import cv2
 import gpytoolbox
 import numpy as np
 import torch
@@ -57,9 +58,9 @@ def visual_hull(
     verts, faces, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
     verts, faces = verts + origin - spacing, np.ascontiguousarray(faces)
     progress(0.7, "remeshing")
-    even = _even(verts, faces, config.faces)
+    remeshed = even(verts, faces, config.faces)
     progress(1.0, "visual hull")
-    return even
+    return remeshed
 
 
 def signed_distance(alpha: np.ndarray) -> np.ndarray:
@@ -67,7 +68,10 @@ def signed_distance(alpha: np.ndarray) -> np.ndarray:
     inside = alpha > 0.5
     if inside.all():
         return np.full(alpha.shape, -np.float32(max(alpha.shape)))
-    distance = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
+    outer, inner = (
+        cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for m in (~inside, inside)
+    )
+    distance = outer - inner
     distance -= 0.5 * np.sign(distance)
     return np.where((alpha > 0) & (alpha < 1), 0.5 - alpha, distance).astype(np.float32)
 
@@ -111,7 +115,7 @@ def _one_body(field: np.ndarray, spacing: float) -> np.ndarray:
     return np.where(hollow, np.float32(-spacing), field)
 
 
-def _even(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
+def even(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
     """Isotropic remeshing (Botsch & Kobbelt 2004) to at most `most` faces."""
     area = face_areas(torch.from_numpy(verts), torch.from_numpy(faces)).sum().item()
     budget = 0.97 * most
@@ -119,5 +123,7 @@ def _even(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
         edge = float(np.sqrt(4 * area / np.sqrt(3) / budget))
         out, tris = gpytoolbox.remesh_botsch(verts.astype(np.float64), faces.astype(np.int32), 6, edge, True)
         if len(tris) <= most:
-            return Mesh(torch.from_numpy(out).float(), torch.from_numpy(tris).int())
+            return Mesh(
+                torch.from_numpy(np.ascontiguousarray(out, np.float32)), torch.from_numpy(tris.astype(np.int32, "C"))
+            )
         budget *= 0.97 * most / len(tris)

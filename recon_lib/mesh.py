@@ -2,8 +2,10 @@
 
 Faces wind counter-clockwise seen from outside, so normals point out and the volume is positive. Texture coordinates are
 glTF's: u right, v down, (0, 0) the top-left corner of the texture; they have their own index (`uv_faces`), so that
-positions stay shared across texture seams. The texture is base colour, linear. Axes: V vertices, F faces, T texture
-coordinates, E undirected edges.
+positions stay shared across texture seams. `texture` is linear colour. Without a light it is the colour seen; with one, a
+cube map of linear radiance (`shading`), it is base colour, and `surface` holds the rest of the material, at a resolution of
+its own: occlusion (1 is open), roughness, metallic, and an offset, in the mesh's frame, that is added to the unit normal.
+Axes: V vertices, F faces, T texture coordinates, E undirected edges, S texels along a cube map's side.
 """
 
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ class Mesh:
     uvs: Float[Tensor, "T 2"] | None = None
     uv_faces: Int[Tensor, "F 3"] | None = None
     texture: Float[Tensor, "H W C"] | None = None
+    surface: Float[Tensor, "I J 6"] | None = None
+    light: Float[Tensor, "6 S S 3"] | None = None
 
 
 def _corners(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tuple[Tensor, Tensor, Tensor]:

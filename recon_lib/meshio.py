@@ -2,12 +2,15 @@
 
 `save` writes mesh.glb and mesh.obj (+ .mtl, .png) in glTF's frame, y up, and mesh.ply in the world frame; the manifest that
 it returns holds for each file `T_world_file`, the 4 x 4 that maps the file's coordinates to the world. The GLB comes first,
-and neither of the others can cost it. Colour is baked light, so the GLB's material is unlit (KHR_materials_unlit). Texture
-images are 8-bit sRGB. trimesh keeps v up and flips it for glTF; `mesh` has v down.
+and none of the others can cost it. A lit mesh is written as glTF's metallic-roughness material with tangents and a normal
+map, and its light as light.hdr, latitude-longitude (`shading.cubemap`), in the GLB's frame; OBJ and PLY show base colour.
+An unlit mesh is baked light, and so is its GLB's material (KHR_materials_unlit). Images are 8 bit: base colour sRGB, the
+others linear. trimesh keeps v up and flips it for glTF; `mesh` has v down.
 """
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +22,14 @@ from trimesh.exchange.obj import export_obj
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from recon_lib import colour
+from recon_lib import colour, hdr, normal_map
 from recon_lib.mesh import Mesh, vertex_normals
 from recon_lib.metrics.checks import weld
+from recon_lib.raster import cpu
 
 log = logging.getLogger(__name__)
+UNLIT = "baked"  # name of a material whose colours are final
+NORMAL_ZERO = 128 / 255  # what an 8-bit normal map holds for 0, so that a flat one is exactly flat
 
 
 def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
@@ -33,6 +39,9 @@ def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
     split = _split(mesh, T_file_world)
     (folder / "mesh.glb").write_bytes(textured_scene(mesh, up).export())
     manifest = {"files": {"mesh.glb": {"T_world_file": T_world_file}}, "failed": {}}
+    if mesh.light is not None:  # a lit mesh is not whole without it: an error here is one of the GLB
+        hdr.write_light(folder / "light.hdr", mesh.light, torch.from_numpy(T_file_world[:3, :3]).float())
+        manifest["files"]["light.hdr"] = {"T_world_file": T_world_file}
     for name, write, T in (
         ("mesh.obj", lambda: _write_obj(split, mesh, folder), T_world_file),
         ("mesh.ply", lambda: _write_ply(mesh, folder / "mesh.ply"), np.eye(4).tolist()),
@@ -55,11 +64,13 @@ def load_from(run_dir: Path, name: str) -> Mesh:
         raise ValueError(
             f"{manifest}: no such file; run the stage that writes {path.parent.name}/ for this run folder first"
         )
-    return load(path, np.array(json.loads(manifest.read_text())["files"][path.name]["T_world_file"]))
+    files = json.loads(manifest.read_text())["files"]
+    light = path.parent / "light.hdr" if "light.hdr" in files else None
+    return load(path, np.array(files[path.name]["T_world_file"]), light)
 
 
-def load(path: Path, T_world_file: np.ndarray | None = None) -> Mesh:
-    """Reads a textured GLB or OBJ, welds its seams, and moves it to the world.
+def load(path: Path, T_world_file: np.ndarray | None = None, light: Path | None = None) -> Mesh:
+    """Reads a textured GLB or OBJ, welds its seams, and moves it to the world. With a light, it is a lit mesh.
 
     Raises ValueError for a file without faces, without texture coordinates or without a base-colour image.
     """
@@ -76,7 +87,22 @@ def load(path: Path, T_world_file: np.ndarray | None = None) -> Mesh:
     uvs = torch.stack([uvs[:, 0], 1 - uvs[:, 1]], -1)
     texture = colour.linear_of_bytes(np.asarray(image.convert("RGB")))
     T = torch.eye(4) if T_world_file is None else _tensor(T_world_file)
-    return Mesh(verts @ T[:3, :3].T + T[:3, 3], faces, uvs, file_faces, texture)
+    mesh = Mesh(verts @ T[:3, :3].T + T[:3, 3], faces, uvs, file_faces, texture)
+    if light is None or _is_unlit(path):
+        return mesh
+    surface = _surface(mesh, material)
+    R = T[:3, :3] / torch.linalg.det(T[:3, :3]) ** (1 / 3)
+    return replace(mesh, surface=surface, light=hdr.read_light(light, R))
+
+
+def relit(mesh: Mesh, image: Path) -> Mesh:
+    """A lit mesh under another sky: a latitude-longitude HDR image whose top row is the world's +y.
+
+    Raises ValueError for an unlit mesh, whose colours are of the light that it was seen in.
+    """
+    if mesh.light is None:
+        raise ValueError("relit: the mesh is unlit, its light is baked into its colours; need one with a material")
+    return replace(mesh, light=hdr.read_light(image, torch.eye(3), mesh.light.shape[1]))
 
 
 def up_to_y(up: np.ndarray) -> np.ndarray:
@@ -96,48 +122,93 @@ def texture_image(mesh: Mesh) -> Image.Image:
     return Image.fromarray((colour.linear_to_srgb(mesh.texture.clamp(0, 1)) * 255).round().byte().numpy())
 
 
+def _is_unlit(path: Path) -> bool:
+    return path.suffix == ".glb" and b"KHR_materials_unlit" in path.read_bytes()[: 1 << 20]
+
+
+def _surface(mesh: Mesh, material: PBRMaterial) -> torch.Tensor:
+    """Occlusion, roughness, metallic and normal offsets of a glTF material; what it does not have takes glTF's defaults."""
+    packed, normals = getattr(material, "metallicRoughnessTexture", None), getattr(material, "normalTexture", None)
+    images = [image for image in (packed, normals) if image is not None]
+    width, height = images[0].size if images else (1, 1)
+    orm = torch.ones(height, width, 3)
+    if packed is not None:
+        orm = _tensor(packed.convert("RGB")) / 255
+        if getattr(material, "occlusionTexture", None) is None:
+            orm[..., 0] = 1
+    for channel, name in ((1, "roughnessFactor"), (2, "metallicFactor")):
+        factor = getattr(material, name, None)
+        orm[..., channel] *= 1.0 if factor is None else factor
+    with_surface = replace(mesh, surface=torch.cat([orm, torch.zeros_like(orm)], -1))
+    if normals is None:
+        return with_surface.surface
+    tangent = (_tensor(normals.resize((width, height)).convert("RGB")) / 255 - NORMAL_ZERO) / (1 - NORMAL_ZERO)
+    tangent = torch.nn.functional.normalize(tangent, dim=-1)
+    return torch.cat([orm, normal_map.to_offsets(with_surface, tangent, cpu)], -1)
+
+
+def _surface_images(mesh: Mesh) -> tuple[Image.Image, Image.Image]:
+    """(occlusion, roughness, metallic) and the tangent-space normal map."""
+    orm = (mesh.surface[..., :3].clamp(0, 1) * 255).round().byte().numpy()
+    tangent = normal_map.from_offsets(mesh, cpu) * (1 - NORMAL_ZERO) + NORMAL_ZERO
+    return Image.fromarray(orm), Image.fromarray((tangent.clamp(0, 1) * 255).round().byte().numpy())
+
+
 def _tensor(array) -> torch.Tensor:
     return torch.from_numpy(np.array(array, np.float32))
 
 
 def _split(mesh: Mesh, T_file_world: np.ndarray) -> trimesh.Trimesh:
     """One vertex for each (position, texture coordinate) in use, as the file formats want it."""
-    pairs = torch.stack([mesh.faces.reshape(-1), mesh.uv_faces.reshape(-1)], -1).numpy()
-    unique, index = np.unique(pairs, axis=0, return_inverse=True)
+    pairs, faces = (tensor.numpy() for tensor in normal_map.split(mesh))
     R, t = T_file_world[:3, :3], T_file_world[:3, 3]
     verts = (mesh.verts.double().numpy() @ R.T + t).astype(np.float32)
     normals = vertex_normals(mesh.verts, mesh.faces).double().numpy() @ R.T
     return trimesh.Trimesh(
-        verts[unique[:, 0]],
-        index.reshape(-1, 3),
-        vertex_normals=normals[unique[:, 0]],
-        visual=TextureVisuals(uv=mesh.uvs.numpy()[unique[:, 1]] * [1, -1] + [0, 1]),
+        verts[pairs[:, 0]],
+        faces,
+        vertex_normals=normals[pairs[:, 0]],
+        visual=TextureVisuals(uv=mesh.uvs.numpy()[pairs[:, 1]] * [1, -1] + [0, 1]),
         process=False,
     )
 
 
-class UnlitScene(trimesh.Scene):
-    """A trimesh scene whose GLB says that its colours are final."""
+class GltfScene(trimesh.Scene):
+    """A trimesh scene whose GLB says what trimesh cannot: that colours are final, or which way tangents point."""
 
     def export(self, file_obj=None, file_type: str = "glb", **kwargs) -> bytes:
         assert file_obj is None and file_type == "glb"
-        return export_glb(self, include_normals=True, tree_postprocessor=_unlit)
+        return export_glb(self, include_normals=True, tree_postprocessor=_finish)
 
 
-def textured_scene(mesh: Mesh, up: np.ndarray) -> UnlitScene:
+def textured_scene(mesh: Mesh, up: np.ndarray) -> GltfScene:
     """One textured mesh, y up."""
-    material = PBRMaterial(
-        name="baked", baseColorTexture=texture_image(mesh), metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True
-    )
-    textured = _split(mesh, up_to_y(up))
+    T_file_world = up_to_y(up)
+    textured = _split(mesh, T_file_world)
+    if mesh.light is None:
+        material = PBRMaterial(name=UNLIT, baseColorTexture=texture_image(mesh), metallicFactor=0.0,
+                               roughnessFactor=1.0, doubleSided=True)  # fmt: skip
+    else:
+        orm, normals = _surface_images(mesh)
+        material = PBRMaterial(name="fitted", baseColorTexture=texture_image(mesh), metallicRoughnessTexture=orm,
+                               occlusionTexture=orm, normalTexture=normals, metallicFactor=1.0, roughnessFactor=1.0,
+                               doubleSided=True)  # fmt: skip
+        tangents = normal_map.tangents(mesh).double().numpy()
+        tangents[:, :3] = tangents[:, :3] @ T_file_world[:3, :3].T
+        textured.vertex_attributes["_TANGENT"] = tangents.astype(np.float32)
     textured.visual = TextureVisuals(uv=textured.visual.uv, material=material)
-    return UnlitScene(textured)
+    return GltfScene(textured)
 
 
-def _unlit(tree: dict) -> None:
-    tree["extensionsUsed"] = ["KHR_materials_unlit"]
+def _finish(tree: dict) -> None:
     for material in tree["materials"]:
-        material["extensions"] = {"KHR_materials_unlit": {}}
+        if material["name"] == UNLIT:
+            tree["extensionsUsed"] = ["KHR_materials_unlit"]
+            material["extensions"] = {"KHR_materials_unlit": {}}
+    for part in tree["meshes"]:
+        for primitive in part["primitives"]:  # trimesh writes only its own attributes without an underscore
+            if "_TANGENT" in primitive["attributes"]:
+                primitive["attributes"]["TANGENT"] = primitive["attributes"].pop("_TANGENT")
 
 
 def _write_obj(split: trimesh.Trimesh, mesh: Mesh, folder: Path) -> None:

@@ -1,66 +1,150 @@
 """A textured mesh seen by cameras.
 
-Images are premultiplied RGBA, linear, antialiased, top row first; alpha is the coverage. Axes: N views, H W pixels.
+Images are premultiplied RGBA, linear, antialiased, top row first; alpha is the coverage. A mesh with a light is shaded by it
+(`shading.pbr`), one without shows its texture. Axes: N views, H W pixels, P covered pixels.
 """
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon_lib import camera, colour
+from recon_lib import camera
+from recon_lib import colour as colours
 from recon_lib.camera import Cameras
-from recon_lib.mesh import Mesh
+from recon_lib.mesh import Mesh, vertex_normals
+from recon_lib.shading import environment, pbr
 
 
-def clip_positions(verts: Float[Tensor, "V 3"], cameras: Cameras) -> Float[Tensor, "N V 4"]:
-    """Clip space of each view, with depth planes that leave the whole mesh in front of near and far."""
+class Covered(NamedTuple):
+    """The surface at the pixel centres that it covers."""
+
+    index: Int[Tensor, " P"]  # in the flattened images
+    place: Float[Tensor, "P D"]  # texture coordinates, or positions where the material is a function of these
+    texture: Float[Tensor, "P C"]
+    surface: Float[Tensor, "P 6"] | None
+    colour: Float[Tensor, "P 3"]  # linear, towards the eye
+
+
+class Rendering(NamedTuple):
+    rgba: Float[Tensor, "N H W 4"]
+    covered: Covered
+
+
+class Views(NamedTuple):
+    """Cameras made ready for a mesh."""
+
+    T_clip_world: Float[Tensor, "N 4 4"]
+    eye: Float[Tensor, "N 3"]
+    width: int  # pixels, of every view
+    height: int
+
+
+def views(cameras: Cameras, verts: Float[Tensor, "V 3"]) -> Views:
+    """Views, all of one size, with depth planes that leave the points in front of near and far."""
+    width, height = cameras.sizes[0].tolist()
     row = camera.invert_rigid(cameras.T_world_cam)[:, 2]
     depth = -(verts.detach() @ row[:, :3].T + row[:, 3])
     far = 1.01 * depth.max().item()
     near = max(0.99 * depth.min().item(), 1e-3 * far)
-    P = camera.projection(cameras, near, max(far, 2 * near))
-    return verts @ P[:, :, :3].mT + P[:, None, :, 3]
+    T_clip_world = camera.projection(cameras, near, max(far, 2 * near))
+    return Views(T_clip_world, cameras.T_world_cam[:, :3, 3], width, height)
+
+
+def clip_positions(verts: Float[Tensor, "V 3"], seen: Views) -> Float[Tensor, "N V 4"]:
+    return verts @ seen.T_clip_world[:, :, :3].mT + seen.T_clip_world[:, None, :, 3]
 
 
 def render(
     mesh: Mesh, cameras: Cameras, raster: ModuleType, topology: Int[Tensor, "F 3"] | None = None
 ) -> Float[Tensor, "N H W 4"]:
-    """All views must have one size. Unlit: the texture is the colour seen."""
-    rgba, rast, pos = _shade(mesh, cameras, raster)
-    return raster.antialias(rgba, rast, pos, mesh.faces, topology)
+    """All views must have one size."""
+    return surfaces(mesh, views(cameras, mesh.verts), raster, topology).rgba
+
+
+def surfaces(
+    mesh: Mesh,
+    seen: Views,
+    raster: ModuleType,
+    topology: Int[Tensor, "F 3"] | None = None,
+    most_covered: int | None = None,
+    material: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+) -> Rendering:
+    """`render`, and what was found at the pixels. With `most_covered`, that many places are filled, without asking the
+    device how many there are: those left over stand for a pixel outside the images, those beyond are lost. `material` gives
+    texture and surface (P 3, P 6) at positions (P 3), for a mesh without texture coordinates."""
+    pos = clip_positions(mesh.verts, seen)
+    rast, _ = raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
+    index = _covered_pixels(rast, most_covered)
+    covered = _shaded(mesh, seen.eye, rast, index, raster, material)
+    shaded = torch.cat([covered.colour, torch.ones_like(covered.colour[:, :1])], -1)
+    pixels = shaded.new_zeros(rast[..., 0].numel() + 1, 4).index_copy(0, index, shaded)
+    pixels = pixels[:-1].reshape(*rast.shape[:3], 4)
+    return Rendering(raster.antialias(pixels, rast, pos, mesh.faces, topology), covered)
 
 
 def lookup(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> Float[Tensor, "N H W C"]:
     """The texture at each pixel centre, zero where no face is; not antialiased."""
-    return _shade(mesh, cameras, raster)[0][..., :-1]
+    seen = views(cameras, mesh.verts)
+    rast, _ = raster.rasterize(clip_positions(mesh.verts, seen), mesh.faces, (seen.height, seen.width), grad_db=False)
+    index = _covered_pixels(rast, None)
+    uv = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+    texels = texture_at(mesh.texture, uv, raster)
+    pixels = texels.new_zeros(rast[..., 0].numel(), texels.shape[-1]).index_copy(0, index, texels)
+    return pixels.reshape(*rast.shape[:3], -1)
 
 
-def _shade(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> tuple[Tensor, Tensor, Tensor]:
-    """Texture and coverage at the pixel centres, the raster and the clip positions. Only covered pixels are looked up."""
-    width, height = cameras.sizes[0].tolist()
-    pos = clip_positions(mesh.verts, cameras)
-    rast, _ = raster.rasterize(pos, mesh.faces, (height, width), grad_db=False)
-    uv, _ = raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)
-    covered = (rast[..., 3] > 0).reshape(-1).nonzero()[:, 0]
-    uv = uv.reshape(-1, 2).index_select(0, covered)[None, None]
-    colour = raster.texture(mesh.texture[None], uv, filter_mode="linear", boundary_mode="clamp")[0, 0]
-    shaded = torch.cat([colour, torch.ones_like(colour[:, :1])], -1)
-    pixels = torch.zeros(rast[..., 0].numel(), shaded.shape[-1]).index_copy(0, covered, shaded)
-    return pixels.reshape(*rast.shape[:3], -1), rast, pos
+def texture_at(texture: Float[Tensor, "H W C"], uv: Float[Tensor, "P 2"], raster: ModuleType) -> Float[Tensor, "P C"]:
+    """Bilinear."""
+    return raster.texture(texture[None], uv[None, None], filter_mode="linear", boundary_mode="clamp")[0, 0]
+
+
+def _covered_pixels(rast: Tensor, most: int | None) -> Int[Tensor, " P"]:
+    covered = (rast[..., 3] > 0).reshape(-1)
+    if most is None:
+        return covered.nonzero()[:, 0]
+    place = torch.where(covered, covered.cumsum(0) - 1, most).clamp_max(most)
+    index = torch.full((most + 1,), len(covered), device=rast.device)
+    return index.scatter(0, place, torch.arange(len(covered), device=rast.device))[:most]
+
+
+def _shaded(mesh: Mesh, eye: Tensor, rast: Tensor, index: Tensor, raster: ModuleType, material) -> Covered:
+    if material is None:
+        uv = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+        texture = texture_at(mesh.texture, uv, raster)
+        if mesh.light is None:
+            return Covered(index, uv, texture, None, texture)
+    attributes = torch.cat([vertex_normals(mesh.verts, mesh.faces), mesh.verts], -1)
+    smooth, place = _at(raster.interpolate(attributes[None], rast, mesh.faces)[0], index).split(3, -1)
+    place = place.detach()
+    texture, surface = (texture, texture_at(mesh.surface, uv, raster)) if material is None else material(place)
+    pixels_a_view = rast.shape[1] * rast.shape[2]
+    view = torch.div(index, pixels_a_view, rounding_mode="floor").clamp_max(len(rast) - 1)
+    to_eye = torch.nn.functional.normalize(eye.index_select(0, view) - place, dim=-1)
+    orm, offset = surface.split(3, -1)
+    normal = pbr.shading_normals(smooth, offset, to_eye)
+    colour = pbr.shade(texture, orm, normal, to_eye, environment.of_cube(mesh.light), raster)
+    return Covered(index, place if material else uv, texture, surface, colour)
+
+
+def _at(pixels: Float[Tensor, "N H W A"], index: Int[Tensor, " P"]) -> Float[Tensor, "P A"]:
+    flat = pixels.reshape(-1, pixels.shape[-1])
+    return flat.index_select(0, index.clamp_max(len(flat) - 1))
 
 
 def over_white_srgb(rgba: Float[Tensor, "*S 4"]) -> Float[Tensor, "*S 3"]:
     """What a viewer of the straight-alpha sRGB picture sees on white paper: blended in sRGB, as files are."""
     alpha = rgba[..., 3:]
     rgb = (rgba[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1)
-    return colour.linear_to_srgb(rgb) * alpha + 1 - alpha
+    return colours.linear_to_srgb(rgb) * alpha + 1 - alpha
 
 
 def photographed(mesh: Mesh, cameras: Cameras, raster: ModuleType, samples: int = 2) -> Float[Tensor, "N H W 4"]:
     """`render`, each pixel the mean of `samples`² of a finer image, as a sensor integrates over its area."""
     width, height = cameras.sizes[0].tolist()
-    boxes = torch.tensor([[0.0, 0.0, width, height]]).expand(len(cameras), 4)
+    boxes = cameras.intrinsics.new_tensor([[0.0, 0.0, width, height]]).expand(len(cameras), 4)
     fine = render(mesh, camera.cropped(cameras, boxes, samples * width, samples * height), raster)
     return fine.reshape(len(cameras), height, samples, width, samples, 4).mean((2, 4))

@@ -23,9 +23,8 @@ def unwrap(
     verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], size: int
 ) -> tuple[Float[Tensor, "T 2"], Int[Tensor, "F 3"], tuple[int, int]]:
     """Charts of low distortion (xatlas) in one atlas: coordinates, their faces, and the atlas' (height, width) <= `size`."""
-    fill = (
-        0.65  # share of the atlas that charts cover, first guess; shrinks until one atlas of that size holds them all
-    )
+    # Share of the atlas that charts cover, first guess; shrinks until one atlas holds them all.
+    fill = 0.56 * (1 - 40 / size)
     a, b, c = verts[faces.long()].unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1).sum().item() / 2
     while True:
@@ -46,16 +45,24 @@ def covered(
     uvs: Float[Tensor, "T 2"], uv_faces: Int[Tensor, "F 3"], shape: tuple[int, int], raster: ModuleType
 ) -> Bool[Tensor, "H W"]:
     """Texels whose centre lies on a face."""
-    flat = torch.cat([2 * uvs - 1, torch.zeros(len(uvs), 1), torch.ones(len(uvs), 1)], -1)
-    return raster.rasterize(flat[None], uv_faces, shape, grad_db=False)[0][0, ..., 3] > 0
+    return atlas_raster(uvs, uv_faces, shape, raster)[0, ..., 3] > 0
+
+
+def atlas_raster(
+    uvs: Float[Tensor, "T 2"], uv_faces: Int[Tensor, "F 3"], shape: tuple[int, int], raster: ModuleType
+) -> Float[Tensor, "1 H W 4"]:
+    """The atlas as a picture: which face is at each texel's centre, and where in it."""
+    flat = torch.cat([2 * uvs - 1, torch.zeros_like(uvs[:, :1]), torch.ones_like(uvs[:, :1])], -1)
+    return raster.rasterize(flat[None], uv_faces, shape, grad_db=False)[0]
 
 
 def dilate(texture: Float[Tensor, "H W C"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "H W C"]:
     """Gives every unknown texel the colour of the nearest known one, so that no filter tap brings in a stray colour."""
     if not known.any():
         return texture
-    row, column = ndimage.distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)
-    return texture[torch.from_numpy(row).long(), torch.from_numpy(column).long()]
+    row, column = ndimage.distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
+    row, column = (torch.from_numpy(index).long().to(texture.device) for index in (row, column))
+    return texture[row, column]
 
 
 def light_copy(mesh: Mesh, most_faces: int, size: int, raster: ModuleType) -> Mesh:
@@ -67,8 +74,7 @@ def light_copy(mesh: Mesh, most_faces: int, size: int, raster: ModuleType) -> Me
     )
     verts, faces = torch.from_numpy(verts).float(), torch.from_numpy(faces.astype(np.int32))
     uvs, uv_faces, shape = unwrap(verts, faces, size)
-    flat = torch.cat([2 * uvs - 1, torch.zeros(len(uvs), 1), torch.ones(len(uvs), 1)], -1)
-    rast, _ = raster.rasterize(flat[None], uv_faces, shape, grad_db=False)
+    rast = atlas_raster(uvs, uv_faces, shape, raster)
     known = rast[0, ..., 3] > 0
     points = raster.interpolate(verts[None], rast, faces)[0][0][known]
     _, face, weights = gpytoolbox.squared_distance(

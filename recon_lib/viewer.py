@@ -9,19 +9,20 @@ import numpy as np
 import torch
 from trimesh.viewer import scene_to_html
 
-from recon_lib import colour, meshio, uv
+from recon_lib import bake, colour, meshio, uv
 from recon_lib.mesh import Mesh
 
 LIGHT_TEXTURE = 512  # texels along a side of the decimated copy
 
 
-def show_mesh(mesh: Mesh, width: int = 640, height: int = 480):
+def show_mesh(mesh: Mesh, raster: ModuleType, width: int = 640, height: int = 480):
     """A pythreejs widget that orbits with the mouse; `mesh` is y up, in the sphere of radius 0.5 around the origin.
 
     Live only: exported HTML shows pythreejs blank offline. `save` is for files.
     """
     import pythreejs as three
 
+    mesh = bake.unlit(mesh, raster)
     faces, uv_faces = mesh.faces.long(), mesh.uv_faces.long()
     pairs, index = torch.unique(torch.stack([faces.reshape(-1), uv_faces.reshape(-1)]), dim=1, return_inverse=True)
     image = np.asarray(meshio.texture_image(mesh).convert("RGBA").transpose(1))  # three.js: first row at v = 0, v up
@@ -49,7 +50,7 @@ def show_mesh(mesh: Mesh, width: int = 640, height: int = 480):
 
 def save(path: Path, mesh: Mesh, most_faces: int, raster: ModuleType) -> None:
     """A self-contained HTML page with three.js and a decimated copy of `mesh` (y up) inside."""
-    light = uv.light_copy(mesh, most_faces, LIGHT_TEXTURE, raster)
+    light = uv.light_copy(bake.unlit(mesh, raster), most_faces, LIGHT_TEXTURE, raster)
     # trimesh's page decodes the texture to linear light and shows that as it is; encoded twice, it comes out right.
     light = replace(light, texture=colour.linear_to_srgb(light.texture.clamp(0, 1)))
     path.write_text(scene_to_html(meshio.textured_scene(light, np.array([0.0, 1.0, 0.0]))))

@@ -1,21 +1,26 @@
 """`python -m recon_lib.warm`: compiles the kernels into numba's cache, so that the first run does not wait for it."""
 
+from dataclasses import replace
+
 import torch
 
-from recon_lib import camera, hull, mesh, render
+from recon_lib import camera, fit, hull, mesh, refine, render
 from recon_lib.raster import cpu
 
 
 def warm() -> None:
-    ball = mesh.icosphere(2)
+    """Runs a few steps of everything on a ball."""
     views = camera.canonical_six(32)
-    pos = render.clip_positions(0.4 * ball.verts, views).requires_grad_(True)
-    rast, _ = cpu.rasterize(pos, ball.faces, (32, 32), grad_db=False)
-    uv, _ = cpu.interpolate(ball.verts[None, :, :2], rast, ball.faces)
-    tex = torch.rand(1, 16, 16, 3, requires_grad=True)
-    cpu.antialias(cpu.texture(tex, uv, boundary_mode="clamp"), rast, pos, ball.faces).sum().backward()
-    masks = (rast.detach()[..., 3] > 0).float().numpy()
-    hull.visual_hull(list(masks), views, hull.HullConfig(resolution=16, faces=500))
+    ball = mesh.icosphere(2)
+    ball = replace(ball, verts=0.4 * ball.verts, uvs=(ball.verts[:, :2] + 1) / 2, uv_faces=ball.faces)
+    ball = replace(ball, texture=torch.rand(16, 16, 3))
+    photos = fit.Photos(render.photographed(ball, views, cpu), views)
+    refine.projected_texture(ball, photos, cpu)
+    lit = refine.lit(ball, 16, cpu)
+    for body in (ball, lit):
+        for _ in fit.fit(photos, body, fit.FitConfig(steps=2), cpu):
+            pass
+    hull.visual_hull(list(photos.rgba[..., 3].numpy()), views, hull.HullConfig(resolution=16, faces=500))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from IPython.display import display
 from PIL import Image
 
 from recon_lib import camera, crops, figures, fit, refine, render
-from recon_lib.fit import Controls, FitConfig, FitState
+from recon_lib.fit import Controls, FitConfig
 from recon_lib.mesh import Mesh
-from recon_lib.refine import Setup
+from recon_lib.refine import Kept, RefineState, Setup
 from recon_lib.run import Stage, watched
 from recon_lib.scene import Scene
 
@@ -30,8 +30,9 @@ PANEL_SIZE = 256  # pixels along a side of the live view
 
 @dataclass
 class FitResult:
-    mesh: Mesh | None = None  # of the last good step
-    history: list[tuple] = field(default_factory=list)  # (step, loss, loss_colour, loss_alpha)
+    mesh: Mesh | None = None  # of the best step
+    history: list[tuple] = field(default_factory=list)  # (step, losses)
+    kept: Kept | None = None  # the best state, whose mesh this is
     error: str = ""  # why the fit stopped early; empty when it did not
 
 
@@ -50,9 +51,11 @@ def drive(
         return Batch(steps, config.steps, stage.progress)
     shown = photos.subset(photos.held_out) if photos.held_out.any() else photos
     view = crops.crop_photos(shown.images[:1], camera.moved(shown.cameras[[0]], setup.T_unit_world), PANEL_SIZE)
+    cameras = camera.on_device(view.cameras, raster.DEVICE)
 
     def rendering(mesh: Mesh) -> np.ndarray:
-        return _picture(render.render(mesh, view.cameras, raster)[0])
+        with torch.no_grad():
+            return _picture(render.render(mesh, cameras, raster)[0])
 
     return Panel(steps, config.steps, controls, _picture(view.rgba[0]), rendering)
 
@@ -60,16 +63,17 @@ def drive(
 class Batch:
     """Runs the fit in one go."""
 
-    def __init__(self, steps: Iterator[FitState], total: int, progress: Callable[[float, str], None]):
+    def __init__(self, steps: Iterator[RefineState], total: int, progress: Callable[[float, str], None]):
         self._steps, self._total, self._progress = steps, total, progress
 
     async def finished(self) -> FitResult:
         result = FitResult()
         for state in _until_broken(self._steps, result):
-            result.history.append((state.step, state.loss, state.loss_colour, state.loss_alpha))
-            self._progress(state.step / self._total, f"step {state.step} of {self._total}")
-            last = state
-        result.mesh, result.history = fit.snapshot(last), result.history[1:]
+            if state.fit.step:
+                result.history.append((state.fit.step, state.fit.losses))
+            self._progress(state.fit.step / self._total, f"step {state.fit.step} of {self._total}")
+            result.kept = state.kept
+        result.mesh = fit.snapshot(result.kept.mesh)
         return result
 
 
@@ -77,7 +81,7 @@ class Panel:
     """start | pause, stop and keep, both learning rates, the loss curve, one held-out view: photo | rendering."""
 
     def __init__(
-        self, steps: Iterator[FitState], total: int, controls: Controls, photo: np.ndarray,
+        self, steps: Iterator[RefineState], total: int, controls: Controls, photo: np.ndarray,
         rendering: Callable[[Mesh], np.ndarray],
     ):  # fmt: skip
         self._steps, self._total, self._controls = steps, total, controls
@@ -119,8 +123,7 @@ class Panel:
 
     async def _loop(self) -> None:
         for state in _until_broken(self._steps, self.result):
-            self.result.history.append((state.step, state.loss, state.loss_colour, state.loss_alpha))
-            self.result.mesh = state.mesh
+            self.result.history.append((state.fit.step, state.fit.losses))
             if time.monotonic() - self._refreshed > REFRESH_SECONDS:
                 self._show(state)
             await asyncio.sleep(0.001)  # the kernel answers here
@@ -129,18 +132,19 @@ class Panel:
             if self._stopped:
                 break
         self._show(state)
-        self.result.mesh = fit.snapshot(state)
+        self.result.mesh = fit.snapshot(state.kept.mesh)
         self._toggle.disabled = self._keep.disabled = True
-        self._label.value = self.result.error or f"kept step {state.step}"
+        self._label.value = self.result.error or f"kept step {state.kept.step}, the best of {state.fit.step}"
 
-    def _show(self, state: FitState) -> None:
+    def _show(self, state: RefineState) -> None:
+        step = state.fit.step
         self._refreshed = time.monotonic()
-        self._bar.value = state.step
-        self._label.value = f"step {state.step} of {self._total}" if state.step else "press start"
-        self._curve.value = figures.history(self.result.history or [(0, 1, 1, 1)]).png()
-        pair = np.concatenate([self._photo, self._rendering(state.mesh)], axis=1)
+        self._bar.value = step
+        self._label.value = f"step {step} of {self._total}, best {state.kept.step}" if step else "press start"
+        self._curve.value = figures.history(self.result.history).png()
+        pair = np.concatenate([self._photo, self._rendering(state.fit.mesh)], axis=1)
         self._view.value = _png(pair)
-        self.result.mesh = state.mesh
+        self.result.kept = state.kept
 
     def _on_toggle(self, _) -> None:
         self._running = not self._running
@@ -150,7 +154,7 @@ class Panel:
         self._stopped = True
 
 
-def _until_broken(steps: Iterator[FitState], result: FitResult) -> Iterator[FitState]:
+def _until_broken(steps: Iterator[RefineState], result: FitResult) -> Iterator[RefineState]:
     try:
         yield from steps
     except FloatingPointError as error:
@@ -158,7 +162,7 @@ def _until_broken(steps: Iterator[FitState], result: FitResult) -> Iterator[FitS
 
 
 def _picture(rgba: torch.Tensor) -> np.ndarray:
-    return (render.over_white_srgb(rgba.detach()) * 255).round().byte().numpy()
+    return (render.over_white_srgb(rgba.cpu()) * 255).round().byte().numpy()
 
 
 def _png(picture: np.ndarray) -> bytes:

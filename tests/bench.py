@@ -43,7 +43,7 @@ def raster_row(size: int, reference: str) -> dict:
     body = bumpy_ball()
     view = camera.orbit(8, 0.3, 3.4, 0.53, size)[:1]
     topology = mesh.opposite_vertices(body.faces)
-    pos = render.clip_positions(body.verts, view)
+    pos = render.clip_positions(body.verts, render.views(view, body.verts))
     attr = body.verts[None].clone()
     coverage = (cpu.rasterize(pos, body.faces, (size, size), grad_db=False)[0][..., 3] > 0).float().mean().item()
 

@@ -8,12 +8,18 @@ import scipy.sparse.linalg
 import torch
 
 from recon_lib import camera, crops, fit, losses, mesh, refine, render, uv, widgets
+from recon_lib.large_steps import Preconditioner
 from recon_lib.raster import cpu
+from recon_lib.shading import cubemap
 
 
 def photos_of(body: mesh.Mesh, count: int = 6, size: int = 64) -> fit.Photos:
     views = camera.orbit(count, 0.3, 5.0, 0.5, size)
     return fit.Photos(render.photographed(body, views, cpu), views)
+
+
+def lit(body: mesh.Mesh, light_size: int = 16) -> mesh.Mesh:
+    return refine.lit(body, light_size, cpu)
 
 
 def last(steps) -> fit.FitState:
@@ -23,7 +29,7 @@ def last(steps) -> fit.FitState:
 def test_the_same_seed_gives_the_same_mesh_bit_for_bit_and_another_seed_another(ball):
     photos = photos_of(ball)
     start = replace(ball, verts=0.95 * ball.verts, texture=torch.full_like(ball.texture, 0.5))
-    ends = [fit.snapshot(last(fit.fit(photos, start, fit.FitConfig(steps=6, seed=s), cpu))) for s in (1, 1, 2)]
+    ends = [last(fit.fit(photos, start, fit.FitConfig(steps=6, seed=s), cpu)).mesh for s in (1, 1, 2)]
     assert torch.equal(ends[0].verts, ends[1].verts) and torch.equal(ends[0].texture, ends[1].texture)
     assert not torch.equal(ends[0].verts, ends[2].verts)
 
@@ -45,13 +51,57 @@ def test_a_zero_vertex_rate_keeps_the_shape_exactly(ball):
 
 @pytest.mark.parametrize(
     "knob",
-    [{"lr_texture": 0.05}, {"lr_vertex": 0.01}, {"smoothness": 1.0}, {"w_alpha": 10.0}, {"decay": 0.01}, {"batch": 1}],
+    [
+        {"lr_texture": 0.05}, {"lr_vertex": 0.01}, {"lr_surface": 0.05}, {"lr_light": 0.01}, {"smoothness": 1.0},
+        {"w_alpha": 10.0}, {"w_smooth": 1.0}, {"w_occlusion": 1.0}, {"w_white": 1.0}, {"w_laplacian": 100.0},
+        {"warmup": 0}, {"decay": 0.01}, {"batch": 1},
+    ],
     ids=str,
-)
+)  # fmt: skip
 def test_every_knob_changes_the_result(ball, knob):
-    photos, start = photos_of(ball), replace(ball, verts=0.9 * ball.verts)
+    photos, start = photos_of(ball), lit(replace(ball, verts=0.9 * ball.verts))
     plain, turned = (last(fit.fit(photos, start, fit.FitConfig(steps=4, **k), cpu)).mesh for k in ({}, knob))
-    assert not (torch.equal(plain.verts, turned.verts) and torch.equal(plain.texture, turned.texture))
+    parts = ("verts", "texture", "surface", "light")
+    assert not all(torch.equal(getattr(plain, name), getattr(turned, name)) for name in parts)
+
+
+def weighed(ball, **weight) -> mesh.Mesh:
+    """After 60 steps with that weight, on photos of a reddish shiny ball under coloured light."""
+    tinted = torch.tensor([1.0, 0.7, 0.4]) * (1 + 0.5 * cubemap.directions(16)[..., 1:2])
+    true = replace(lit(ball), light=tinted)
+    start = lit(replace(ball, texture=torch.full_like(ball.texture, 0.4)))
+    quiet = {"w_smooth": 0.0, "w_occlusion": 0.0, "w_white": 0.0} | weight
+    return last(fit.fit(photos_of(true), start, fit.FitConfig(steps=60, **quiet), cpu)).mesh
+
+
+def test_each_weight_does_what_its_name_says(ball):
+    plain = weighed(ball)
+    assert losses.whiteness(weighed(ball, w_white=1.0).light) < losses.whiteness(plain.light) / 3
+    assert weighed(ball, w_occlusion=0.1).surface[..., 0].mean() > plain.surface[..., 0].mean()
+
+    def rough(m):
+        inside = uv.covered(m.uvs, m.uv_faces, m.texture.shape[:2], cpu)
+        return (m.texture[1:] - m.texture[:-1])[inside[1:] & inside[:-1]].abs().mean()
+
+    assert rough(weighed(ball, w_smooth=1.0)) < 0.8 * rough(plain)
+    edges = mesh.edges(ball.faces)
+    fair = weighed(ball, w_laplacian=300.0)
+    assert losses.laplacian_energy(fair.verts, edges) < losses.laplacian_energy(plain.verts, edges)
+
+
+def test_material_and_light_of_a_shiny_ball_explain_unseen_photos_better_than_colour_alone(ball):
+    sun = (cubemap.directions(32) @ torch.tensor([0.36, 0.8, 0.48])).clamp_min(0).pow(20)[..., None]
+    true = lit(replace(ball, texture=ball.texture.clamp(0, 0.6)), 32)
+    true.surface[..., 1] = 0.25
+    true = replace(true, light=0.4 + 6 * sun.expand(-1, -1, -1, 3).contiguous())
+    seen, unseen = photos_of(true, 16), photos_of(true, 7)
+    flat = replace(ball, texture=torch.full_like(ball.texture, 0.4))
+    config = fit.FitConfig(steps=200, lr_vertex=0.0, lr_texture=0.02)
+    score = [
+        refine.validation_psnr_db(last(fit.fit(seen, start, config, cpu)).mesh, unseen, cpu)
+        for start in (flat, lit(flat, 32))
+    ]
+    assert score[1] > score[0] + 1.5
 
 
 def test_rates_can_be_changed_between_steps(ball):
@@ -60,8 +110,8 @@ def test_rates_can_be_changed_between_steps(ball):
     steps = fit.fit(photos_of(ball), ball, config, cpu, controls)
     next(steps), next(steps)
     controls.lr_vertex = controls.lr_texture = 0.0
-    before = fit.snapshot(next(steps))  # the rates were zero in this step already
-    after = fit.snapshot(next(steps))
+    before = fit.snapshot(next(steps).mesh)  # the rates were zero in this step already
+    after = fit.snapshot(next(steps).mesh)
     assert torch.equal(before.verts, after.verts) and torch.equal(before.texture, after.texture)
 
 
@@ -69,16 +119,17 @@ def test_a_non_finite_loss_stops_with_its_step_and_keeps_the_last_good_state(bal
     photos = photos_of(ball)
     broken = fit.Photos(photos.rgba.clone(), photos.cameras)
     broken.rgba[3] = float("nan")
-    driver = widgets.Batch(fit.fit(broken, ball, fit.FitConfig(steps=6, batch=1), cpu), 6, lambda share, what: None)
-    result = asyncio.run(driver.finished())
+    setup = refine.Setup(torch.eye(4), broken, None, ball, ball)
+    steps = refine.run(setup, fit.FitConfig(steps=6, batch=1), cpu)
+    result = asyncio.run(widgets.Batch(steps, 6, lambda share, what: None).finished())
     assert "is not finite" in result.error and f"step {len(result.history) + 1}:" in result.error
     assert torch.isfinite(result.mesh.verts).all() and torch.isfinite(result.mesh.texture).all()
-    with pytest.raises(FloatingPointError, match="the state after step"):
+    with pytest.raises(FloatingPointError, match="the last good state is kept"):
         widgets.require_sound(result)
 
 
 def test_the_preconditioner_solves_its_own_equation(ball):
-    smooth = fit._Preconditioner(ball, 20.0)
+    smooth = Preconditioner(ball, 20.0)
     dense = 20 * mesh.laplacian(ball.faces, len(ball.verts)).toarray() + np.eye(len(ball.verts))
     u = smooth.to_differential(ball.verts)
     assert torch.allclose(u, torch.from_numpy(dense @ ball.verts.numpy()).float(), atol=1e-4)
@@ -103,7 +154,7 @@ def test_log_l1_is_nvdiffrecs_formula():
 def test_crops_show_what_their_cameras_see(jug, true_jug):
     """The true mesh, seen by the crops' cameras, has the crops' silhouettes."""
     photos = crops.crop_photos(jug.images[:4], jug.cameras[:4], 128)
-    pos = render.clip_positions(true_jug.verts, photos.cameras)
+    pos = render.clip_positions(true_jug.verts, render.views(photos.cameras, true_jug.verts))
     rast, _ = cpu.rasterize(pos, true_jug.faces, (128, 128), grad_db=False)
     differ = (rast[..., 3] > 0) != (photos.rgba[..., 3] > 0.5)
     assert differ.float().mean() < 0.002

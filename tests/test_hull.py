@@ -8,7 +8,7 @@ from recon_lib.raster import cpu
 
 
 def silhouettes(body: mesh.Mesh, cameras: camera.Cameras) -> list[np.ndarray]:
-    pos = render.clip_positions(body.verts, cameras)
+    pos = render.clip_positions(body.verts, render.views(cameras, body.verts))
     width, height = cameras.sizes[0].tolist()
     rast, _ = cpu.rasterize(pos, body.faces, (height, width), grad_db=False)
     return list((rast[..., 3] > 0).float().numpy())

@@ -8,21 +8,24 @@ import pytest
 LIB = Path(__file__).parents[1] / "recon_lib"
 LAYERS = (
     {"camera", "mesh", "colour", "losses", "isosurface", "raster", "shading", "distortion", "carving"},
-    {"render", "hull", "uv", "fit", "crops", "refine", "align", "metrics", "warm"},
+    {
+        "render", "hull", "uv", "fit", "large_steps", "topology", "crops", "refine", "align", "metrics", "warm", "bake",
+        "normal_map",
+    },
     {
         "ingest", "photos", "posed", "transforms", "colmap", "mask_files", "poses", "masks", "triage", "scene", "meshio",
-        "coarse", "reconviagen", "weights", "doctor", "verdict", "run", "params", "report", "figures", "stills", "viewer",
-        "widgets",
+        "hdr", "coarse", "reconviagen", "weights", "doctor", "verdict", "run", "params", "report", "figures", "stills",
+        "viewer", "widgets",
     },
     {"engine", "pipeline", "batch", "cli"},
 )  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_USE = {  # third-party packages of the lower layers
-    0: {"torch", "numpy", "scipy", "numba", "jaxtyping"},
+    0: {"torch", "numpy", "scipy", "numba", "jaxtyping", "nvdiffrast"},
     1: {"torch", "numpy", "scipy", "numba", "jaxtyping", "skimage", "xatlas", "trimesh", "cholespy", "gpytoolbox", "PIL",
-        "fast_simplification"},
+        "fast_simplification", "cv2"},
 }  # fmt: skip
-STANDARD = {"math", "dataclasses", "typing", "types", "collections", "logging"}
+STANDARD = {"math", "dataclasses", "typing", "types", "collections", "logging", "functools", "importlib", "itertools"}
 
 
 def modules():

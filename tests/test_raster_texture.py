@@ -137,8 +137,9 @@ def test_odd_sizes_have_no_mip_levels_below_them(raster):
     for size, level in (((6, 4), 1), ((8, 7), 0)):
         tex = torch.ones(1, *size, 3)
         with pytest.raises(ValueError, match=f"max_mip_level <= {level}"):
-            raster.texture(tex, uv, None, bias, "linear-mipmap-linear")
-        assert (raster.texture(tex, uv, None, bias, "linear-mipmap-linear", max_mip_level=level) == 1).all()
+            raster.texture(tex, uv, None, bias, filter_mode="linear-mipmap-linear")
+        given = raster.texture(tex, uv, None, bias, filter_mode="linear-mipmap-linear", max_mip_level=level)
+        assert (given == 1).all()
 
 
 def test_mip_levels_stop_at_the_given_one(raster):
@@ -159,6 +160,79 @@ def test_mip_levels_stop_at_the_given_one(raster):
 def test_an_unknown_mode_or_a_missing_footprint_is_an_error(raster, given, message):
     with pytest.raises(ValueError, match=message):
         raster.texture(torch.ones(1, 4, 4, 3), torch.zeros(1, 2, 2, 2), **given)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("mode", ["linear-mipmap-linear", "linear-mipmap-nearest"])
+def test_given_levels_are_used_in_place_of_means(raster, mode, boundary):
+    mips, uv = [numbers(k, 16 >> k, max(4 >> k, 1), 3) for k in range(4)], numbers(5, 9, 11, 2)
+    options = {"filter_mode": mode, "boundary_mode": boundary}
+    rest = [torch.tensor(m)[None] for m in mips[1:]]
+    for k, expected in enumerate(mips):
+        got = looked_up(raster, mips[0], uv, None, np.full((9, 11), k, np.float32), mip=rest, **options)
+        np.testing.assert_allclose(got, looked_up(raster, expected, uv, boundary_mode=boundary), atol=1e-5)
+    da, own = (
+        0.2 * numbers(6, 9, 11, 4),
+        [torch.tensor(level := halved(mips[0]))[None], torch.tensor(halved(level))[None]],
+    )
+    expected = looked_up(raster, mips[0], uv, da, max_mip_level=2, **options)
+    np.testing.assert_allclose(looked_up(raster, mips[0], uv, da, mip=own, **options), expected, atol=1e-6)
+    one = looked_up(raster, mips[0], uv, da, mip=rest, max_mip_level=1, **options)
+    np.testing.assert_allclose(one, looked_up(raster, mips[0], uv, da, mip=rest[:1], **options), atol=1e-6)
+    none = looked_up(raster, mips[0], uv, da, mip=[], **options)
+    np.testing.assert_allclose(none, looked_up(raster, mips[0], uv, boundary_mode=boundary), atol=1e-6)
+
+
+def test_the_gradient_of_given_levels_stays_with_the_levels(raster):
+    uv, weights = torch.tensor(numbers(1, 1, 9, 11, 2)), torch.tensor(numbers(2, 1, 9, 11, 2))
+    mips = [torch.tensor(numbers(k, 1, 8 >> k, 4 >> k, 2)).requires_grad_() for k in range(3)]
+    for level in (0.0, 1.0, 1.25, 2.0):
+        grads = torch.autograd.grad(
+            raster.texture(mips[0], uv, None, torch.full((1, 9, 11), level), mips[1:], "linear-mipmap-linear"),
+            mips, weights,
+        )  # fmt: skip
+        for k, tex in enumerate(mips):
+            alone = torch.autograd.grad(raster.texture(tex, uv), tex, weights)[0]
+            torch.testing.assert_close(grads[k], max(0, 1 - abs(level - k)) * alone)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([(4, 2), (2, 2)], r"mip level 2 is \(1, 2, 2, 3\), need \(1, 2, 1, 3\)"),
+        ([(4, 4)], r"mip level 1 is \(1, 4, 4, 3\), need \(1, 4, 2, 3\)"),
+        ([(4, 2), (2, 1), (1, 1), (1, 1)], "4 mip levels below 4 x 8, need at most 3"),
+    ],
+)
+def test_given_levels_of_other_sizes_are_an_error(raster, sizes, message):
+    mips, bias = [torch.ones(1, *size, 3) for size in sizes], torch.ones(1, 2, 2)
+    with pytest.raises(ValueError, match=message):
+        raster.texture(torch.ones(1, 8, 4, 3), torch.ones(1, 2, 2, 2), None, bias, mips, "linear-mipmap-linear")
+
+
+def test_given_levels_without_a_mip_mapped_filter_or_below_an_odd_size_are_an_error(raster):
+    uv, bias, mips = torch.ones(1, 2, 2, 2), torch.ones(1, 2, 2), [torch.ones(1, 3, 2, 3)]
+    with pytest.raises(ValueError, match="mip with filter 'linear'"):
+        raster.texture(torch.ones(1, 6, 4, 3), uv, None, bias, mips)
+    with pytest.raises(ValueError, match="level 0 is 4 x 7, need even sizes"):
+        raster.texture(torch.ones(1, 7, 4, 3), uv, None, bias, mips, "linear-mipmap-linear")
+
+
+def test_a_level_that_is_no_number_counts_as_0(raster):
+    tex, uv, bias = numbers(0, 8, 8, 3), numbers(1, 3, 3, 2), np.full((3, 3), np.nan, np.float32)
+    for mode in ("linear-mipmap-linear", "linear-mipmap-nearest"):
+        got = looked_up(raster, tex, uv, None, bias, filter_mode=mode)
+        np.testing.assert_allclose(got, looked_up(raster, tex, uv), atol=1e-6)
+
+
+def test_two_textures_or_attributes_for_three_views_are_refused(raster):
+    """The kernels would read beyond the arrays."""
+    with pytest.raises(AssertionError):
+        raster.texture(torch.ones(2, 4, 4, 3), torch.zeros(3, 2, 2, 2))
+    with pytest.raises(AssertionError):
+        raster.texture(torch.ones(2, 6, 4, 4, 3), torch.zeros(3, 2, 2, 3), boundary_mode="cube")
+    with pytest.raises(AssertionError):
+        raster.interpolate(torch.ones(2, 3, 1), torch.zeros(3, 2, 2, 4), torch.zeros(1, 3, dtype=torch.int32))
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)

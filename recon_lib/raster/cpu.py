@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon_lib import mesh
-from recon_lib.raster import attributes, coverage, edges, sampling
+from recon_lib.raster import attributes, coverage, cubes, edges, sampling
 
 FILTERS = {
     "nearest": sampling.NEAREST,
@@ -18,7 +18,8 @@ FILTERS = {
     "linear-mipmap-nearest": sampling.MIP_NEAREST,
     "linear-mipmap-linear": sampling.MIP_LINEAR,
 }
-BOUNDARIES = {"wrap": sampling.WRAP, "clamp": sampling.CLAMP, "zero": sampling.ZERO}
+BOUNDARIES = {"wrap": sampling.WRAP, "clamp": sampling.CLAMP, "zero": sampling.ZERO, "cube": sampling.CUBE}
+DEVICE = "cpu"  # where these operations want their tensors
 LARGEST_ID = 2**24  # face ids travel as float32
 
 
@@ -44,6 +45,7 @@ def interpolate(
     diff_attrs: tuple[int, ...] = (),
 ) -> tuple[Float[Tensor, "N H W A"], Float[Tensor, "N H W D"]]:
     """Vertex attributes (M is N or 1) at the pixels, and the chosen ones' derivatives (dA/dX, dA/dY, ...), D = 2k."""
+    assert len(attr) in (1, len(rast)), (attr.shape, rast.shape)  # numba does not check its bounds
     out = _Interpolate.apply(attr, rast, faces.int())
     if not diff_attrs:
         return out, rast.new_zeros(*rast.shape[:3], 0)
@@ -52,25 +54,45 @@ def interpolate(
 
 
 def texture(
-    tex: Float[Tensor, "M TH TW C"],
-    uv: Float[Tensor, "N H W 2"],
+    tex: Float[Tensor, "M TH TW C"] | Float[Tensor, "M 6 S S C"],
+    uv: Float[Tensor, "N H W 2"] | Float[Tensor, "N H W 3"],
     uv_da: Float[Tensor, "N H W 4"] | None = None,
     mip_level_bias: Float[Tensor, "N H W"] | None = None,
+    mip: list[Float[Tensor, "M ... C"]] | None = None,
     filter_mode: str = "linear",
     boundary_mode: str = "wrap",
     max_mip_level: int | None = None,
 ) -> Float[Tensor, "N H W C"]:
-    """Texture lookup (M is N or 1). The mip modes need `uv_da`, `mip_level_bias` or both."""
+    """Texture lookup (M is N or 1). Boundary "cube": `tex` is a cube map (M 6 S S C) and `uv` holds directions.
+
+    The mip modes need `uv_da`, `mip_level_bias` or both; for a cube the level is the bias alone. `mip` holds levels 1, 2, ...
+    and receives their gradients; without it they are means of `tex`. No level above `max_mip_level` is used.
+    """
     if filter_mode not in FILTERS or boundary_mode not in BOUNDARIES:
         raise ValueError(
             f"texture: filter {filter_mode!r}, boundary {boundary_mode!r}; need {[*FILTERS]} and {[*BOUNDARIES]}"
         )
-    depth = 0
-    if "mipmap" in filter_mode:
-        if uv_da is None and mip_level_bias is None:
-            raise ValueError(f"texture: {filter_mode} without uv_da and mip_level_bias, need one of them")
-        depth = _mip_depth(tex.shape[1], tex.shape[2], max_mip_level)
-    return _Texture.apply(tex, uv, uv_da, mip_level_bias, FILTERS[filter_mode], BOUNDARIES[boundary_mode], depth)
+    is_cube, is_mip = boundary_mode == "cube", "mipmap" in filter_mode
+    _check_texture(tex, uv, is_cube)
+    if is_cube and uv_da is not None:
+        raise ValueError("texture: uv_da with boundary 'cube', need the level of a cube map as mip_level_bias")
+    if is_mip and uv_da is None and mip_level_bias is None:
+        raise ValueError(f"texture: {filter_mode} without uv_da and mip_level_bias, need one of them")
+    if mip is not None and not is_mip:
+        raise ValueError(f"texture: mip with filter {filter_mode!r}, need a mip-mapped filter")
+    levels, depth = [], 0
+    if mip is not None:
+        levels = mip[:max_mip_level]
+        _check_mip(tex, levels)
+    elif is_mip:
+        depth = _mip_depth(tex.shape[-3], tex.shape[-2], max_mip_level)
+    mode, boundary = FILTERS[filter_mode], BOUNDARIES[boundary_mode]
+    return _Texture.apply(tex, uv, uv_da, mip_level_bias, mode, boundary, depth, *levels)
+
+
+def topology(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
+    """What `antialias` needs to know of neighbouring faces; worth keeping while the faces stay."""
+    return mesh.opposite_vertices(faces)
 
 
 def antialias(
@@ -81,7 +103,7 @@ def antialias(
     topology: Int[Tensor, "F 3"] | None = None,
     pos_gradient_boost: float = 1.0,
 ) -> Float[Tensor, "N H W C"]:
-    """Blends colour across silhouette edges. `topology` is `mesh.opposite_vertices(faces)`, worth keeping if fixed."""
+    """Blends colour across silhouette edges. `topology` is this module's, of the same faces."""
     if topology is None:
         topology = mesh.opposite_vertices(faces)
     return _Antialias.apply(colour, rast, pos, faces.int(), topology, pos_gradient_boost)
@@ -96,6 +118,26 @@ def _mip_depth(height: int, width: int, most: int | None) -> int:
             )
         height, width, depth = max(height // 2, 1), max(width // 2, 1), depth + 1
     return depth
+
+
+def _check_texture(tex: Tensor, uv: Tensor, is_cube: bool) -> None:
+    """Shapes only, which numba does not check."""
+    dims = 5 if is_cube else 4
+    assert tex.ndim == dims and uv.ndim == 4 and uv.shape[-1] == dims - 2, (tex.shape, uv.shape)
+    assert not is_cube or (tex.shape[1] == 6 and tex.shape[2] == tex.shape[3]), tex.shape
+    assert len(tex) in (1, len(uv)), (tex.shape, uv.shape)
+
+
+def _check_mip(tex: Tensor, mip: list[Tensor]) -> None:
+    height, width = tex.shape[-3:-1]
+    most = _mip_depth(height, width, len(mip))
+    if most < len(mip):
+        raise ValueError(f"texture: {len(mip)} mip levels below {width} x {height}, need at most {most}")
+    for number, level in enumerate(mip, 1):
+        assert level.dtype == tex.dtype, (level.dtype, tex.dtype)
+        needed = (*tex.shape[:-3], max(height >> number, 1), max(width >> number, 1), tex.shape[-1])
+        if level.shape != needed:
+            raise ValueError(f"texture: mip level {number} is {tuple(level.shape)}, need {needed}")
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -170,41 +212,61 @@ class _InterpolateDerivatives(torch.autograd.Function):
 
 
 class _Texture(torch.autograd.Function):
+    """`mips` are the given levels; without them the `depth` halvings of `tex` are used. A cube is six textures a view."""
+
     @staticmethod
-    def forward(ctx, tex, uv, uv_da, bias, mode, boundary, depth):
-        texels, levels = sampling.build_pyramid(_array(tex), depth)
+    def forward(ctx, tex, uv, uv_da, bias, mode, boundary, depth, *mips):
+        stack = [_array(level).reshape(-1, *level.shape[-3:]) for level in (tex, *mips)]
+        texels, levels = sampling.join(stack if mips else sampling.halvings(stack[0], depth))
         absent = np.zeros((1, 4), texels.dtype)
         da = absent if uv_da is None else _array(uv_da).reshape(-1, 4)
         b = absent[0] if bias is None else _array(bias).reshape(-1)
-        where = (levels, _array(uv).reshape(-1, 2), da, uv_da is not None, b, bias is not None, mode, boundary)
-        taps = 8 if mode == sampling.MIP_LINEAR and depth > 0 else 4
-        index, weight = (
-            np.empty((uv[..., 0].numel(), taps), np.int32),
-            np.empty((uv[..., 0].numel(), taps), texels.dtype),
-        )
-        sampling.find_taps(len(texels), *where, index, weight)
+        points = _array(uv).reshape(-1, uv.shape[-1])
+        taps = 8 if mode == sampling.MIP_LINEAR and len(levels) > 1 else 4
+        index, weight = np.empty((len(points), taps), np.int32), np.empty((len(points), taps), texels.dtype)
+        if boundary == sampling.CUBE:
+            where = (levels, points, b, mode)
+            cubes.find_taps(len(tex), levels, *cubes.seams(levels), points, b, mode, index, weight)
+        else:
+            where = (levels, points, da, uv_da is not None, b, bias is not None, mode, boundary)
+            sampling.find_taps(len(tex), *where, index, weight)
         out = torch.empty(*uv.shape[:3], tex.shape[-1], dtype=tex.dtype)
-        sampling.gather(texels.reshape(-1, tex.shape[-1]), index, weight, out.numpy().reshape(len(index), -1))
-        ctx.texels, ctx.where, ctx.index, ctx.weight, ctx.shape = texels, where, index, weight, uv.shape[:3]
+        sampling.gather(texels.reshape(-1, tex.shape[-1]), index, weight, out.numpy().reshape(-1, tex.shape[-1]))
+        ctx.texels, ctx.where, ctx.index, ctx.weight = texels, where, index, weight
+        ctx.mode, ctx.boundary = mode, boundary
+        ctx.shapes = [None if x is None else x.shape for x in (tex, uv, uv_da, bias)], [level.shape for level in mips]
         return out
 
     @staticmethod
     def backward(ctx, grad_out):
-        levels, uv, da, has_da, bias, has_bias, mode, _ = ctx.where
-        grad = _array(grad_out).reshape(len(uv), -1)
-        needs_tex, needs_uv, needs_da, needs_bias = ctx.needs_input_grad[:4]
-        grad_tex = grad_uv = grad_da = grad_bias = None
-        if needs_tex:
-            pyramid = np.zeros_like(ctx.texels)
-            sampling.scatter(grad, ctx.index, ctx.weight, pyramid.reshape(-1, pyramid.shape[-1]))
-            grad_tex = torch.from_numpy(np.ascontiguousarray(sampling.fold_pyramid(pyramid, levels)))
-        if mode != sampling.NEAREST and (needs_uv or needs_da or needs_bias):
-            outputs = np.zeros_like(uv), np.zeros_like(da), np.zeros_like(bias)
-            sampling.sample_backward_uv(ctx.texels, *ctx.where, grad, *outputs)
-            grad_uv = torch.from_numpy(outputs[0]).reshape(*ctx.shape, 2)
-            grad_da = torch.from_numpy(outputs[1]).reshape(*ctx.shape, 4) if has_da else None
-            grad_bias = torch.from_numpy(outputs[2]).reshape(ctx.shape) if has_bias else None
-        return grad_tex, grad_uv, grad_da, grad_bias, None, None, None
+        texels, where, is_cube = ctx.texels, ctx.where, ctx.boundary == sampling.CUBE
+        grad, flat = (x.reshape(-1, texels.shape[-1]) for x in (_array(grad_out), texels))
+        shapes, mip_shapes = ctx.shapes
+        grads, grad_mips = [None] * 4, [None] * len(mip_shapes)
+        if ctx.needs_input_grad[0] or any(ctx.needs_input_grad[7:]):
+            if is_cube:
+                pyramid = cubes.scatter(grad, ctx.index, ctx.weight, len(flat))
+            else:
+                pyramid = np.zeros_like(flat)
+                sampling.scatter(grad, ctx.index, ctx.weight, pyramid)
+            stack = sampling.separate(pyramid.reshape(texels.shape), where[0])
+            stack = stack if mip_shapes else [sampling.fold(stack)]
+            grads[0], *grad_mips = [
+                torch.from_numpy(np.ascontiguousarray(g)).reshape(shape)
+                for g, shape in zip(stack, [shapes[0], *mip_shapes], strict=True)
+            ]
+        if ctx.mode != sampling.NEAREST and any(ctx.needs_input_grad[1:4]):
+            if is_cube:
+                outputs = np.zeros_like(where[1]), None, np.zeros_like(where[2])
+                cubes.sample_backward(flat, *where, ctx.index, grad, outputs[0], outputs[2])
+            else:
+                outputs = np.zeros_like(where[1]), np.zeros_like(where[2]), np.zeros_like(where[4])
+                sampling.sample_backward_uv(texels, *where, grad, *outputs)
+            grads[1:] = [
+                None if shape is None else torch.from_numpy(g).reshape(shape)
+                for g, shape in zip(outputs, shapes[1:], strict=True)
+            ]
+        return *grads, None, None, None, *grad_mips
 
 
 class _Antialias(torch.autograd.Function):

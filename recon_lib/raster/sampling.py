@@ -1,4 +1,4 @@
-"""Kernels of `texture`: bilinear and trilinear lookups in a 2-D mip pyramid.
+"""Kernels of `texture`: bilinear and trilinear lookups in a 2-D mip pyramid; `cubes` finds the taps of cube maps.
 
 A pyramid is one array, M x texels x C, level after level; `levels` holds (offset, height, width) of each. Texel (i, j) has
 its centre at u = (i + 0.5) / width, v = (j + 0.5) / height. A level is half of log2 of the larger squared axis of the pixel's
@@ -11,37 +11,42 @@ import numpy as np
 from numba import njit, prange
 
 NEAREST, LINEAR, MIP_NEAREST, MIP_LINEAR = 0, 1, 2, 3
-WRAP, CLAMP, ZERO = 0, 1, 2
+WRAP, CLAMP, ZERO, CUBE = 0, 1, 2, 3
 OWNERS, OWNED_BITS = 4, 10  # tasks that own texels in turns of 1024; OWNERS is a power of two
 CHUNK = 2048  # pixels a task
 
 
-def build_pyramid(texture: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stacks `texture` (M H W C) and `depth` halvings of it by 2 x 2 means."""
-    stack, levels, offset = [], [], 0
-    level = texture
-    for index in range(depth + 1):
-        height, width = level.shape[1:3]
-        stack.append(level.reshape(level.shape[0], -1, level.shape[3]))
-        levels.append((offset, height, width))
-        offset += height * width
-        if index < depth:
-            rows, columns = min(height, 2), min(width, 2)
-            split = level.reshape(len(level), height // rows, rows, width // columns, columns, -1)
-            level = split.mean(axis=(2, 4))
-    texels = stack[0] if depth == 0 else np.concatenate(stack, axis=1)
-    return np.ascontiguousarray(texels), np.array(levels, np.int64)
+def halvings(texture: np.ndarray, depth: int) -> list[np.ndarray]:
+    """`texture` (M H W C) and its `depth` halvings by 2 x 2 means."""
+    stack = [texture]
+    for _ in range(depth):
+        height, width = stack[-1].shape[1:3]
+        rows, columns = min(height, 2), min(width, 2)
+        split = stack[-1].reshape(len(texture), height // rows, rows, width // columns, columns, -1)
+        stack.append(split.mean(axis=(2, 4)))
+    return stack
 
 
-def fold_pyramid(grad: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Transpose of `build_pyramid`: the gradient to the base level, M H W C."""
-    carried = None
-    for offset, height, width in levels[::-1]:
-        own = grad[:, offset : offset + height * width].reshape(len(grad), height, width, -1)
-        if carried is not None:
-            rows, columns = height // carried.shape[1], width // carried.shape[2]
-            own = own + carried.repeat(rows, axis=1).repeat(columns, axis=2) / (rows * columns)
-        carried = own
+def join(stack: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The pyramid of the levels in `stack`, each M H W C, and its `levels`."""
+    sizes = np.array([level.shape[1:3] for level in stack], np.int64)
+    ends = sizes.prod(1).cumsum()
+    flat = [level.reshape(len(level), -1, level.shape[3]) for level in stack]
+    texels = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+    return np.ascontiguousarray(texels), np.column_stack([ends - sizes.prod(1), sizes])
+
+
+def separate(texels: np.ndarray, levels: np.ndarray) -> list[np.ndarray]:
+    """The opposite of `join`."""
+    return [texels[:, o : o + h * w].reshape(len(texels), h, w, -1) for o, h, w in levels]
+
+
+def fold(stack: list[np.ndarray]) -> np.ndarray:
+    """Transpose of `halvings`: the gradient to the base level, M H W C."""
+    carried = stack[-1]
+    for own in stack[-2::-1]:
+        rows, columns = own.shape[1] // carried.shape[1], own.shape[2] // carried.shape[2]
+        carried = own + carried.repeat(rows, axis=1).repeat(columns, axis=2) / (rows * columns)
     return carried
 
 
@@ -102,8 +107,19 @@ def _footprint(ux, uy, vx, vy, height, width):
 
 
 @njit(cache=True, error_model="numpy")
+def between_levels(level, top, mode):
+    """Lower level, weight of the next one, and whether the level moves the result. Not a number counts as 0."""
+    inside = 0 < level < top
+    level = min(level, float(top)) if level > 0 else 0.0
+    if mode == MIP_NEAREST:
+        return int(np.floor(level + 0.5)), 0.0, False
+    lower = min(int(np.floor(level)), top - 1)
+    return lower, level - lower, inside
+
+
+@njit(cache=True, error_model="numpy")
 def _level(da, bias, p, has_da, has_bias, levels, mode):
-    """Lower level, weight of the next one, and whether the level moves with its inputs."""
+    """`between_levels` of a pixel."""
     top = len(levels) - 1
     if mode < MIP_NEAREST or top == 0:
         return 0, 0.0, False
@@ -111,12 +127,7 @@ def _level(da, bias, p, has_da, has_bias, levels, mode):
     if has_da:
         major = _footprint(da[p, 0], da[p, 1], da[p, 2], da[p, 3], levels[0, 1], levels[0, 2])[0]
         level += 0.5 * np.log2(max(major, 1e-30))
-    inside = 0 < level < top
-    level = min(max(level, 0.0), float(top))
-    if mode == MIP_NEAREST:
-        return int(np.floor(level + 0.5)), 0.0, False
-    lower = min(int(np.floor(level)), top - 1)
-    return lower, level - lower, inside
+    return between_levels(level, top, mode)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")

@@ -1,0 +1,28 @@
+"""A lit mesh made unlit: for viewers, files and tools that have no environment light."""
+
+from dataclasses import replace
+from types import ModuleType
+
+import torch
+
+from recon_lib import render, uv
+from recon_lib.mesh import Mesh, vertex_normals
+from recon_lib.shading import environment, pbr
+
+
+def unlit(mesh: Mesh, raster: ModuleType) -> Mesh:
+    """Every texel as it looks from straight above it; a mesh without a light is returned as it is."""
+    if mesh.light is None:
+        return mesh
+    shape = mesh.texture.shape[:2]
+    rast = uv.atlas_raster(mesh.uvs, mesh.uv_faces, shape, raster)
+    known = rast[0, ..., 3] > 0
+    smooth = raster.interpolate(vertex_normals(mesh.verts, mesh.faces)[None], rast, mesh.faces)[0][0][known]
+    row, column = known.nonzero().unbind(1)
+    at = torch.stack([(column + 0.5) / shape[1], (row + 0.5) / shape[0]], -1)
+    orm, offset = render.texture_at(mesh.surface, at, raster).split(3, -1)
+    normal = torch.nn.functional.normalize(torch.nn.functional.normalize(smooth, dim=-1) + offset, dim=-1)
+    seen = pbr.shade(mesh.texture[known], orm, normal, normal, environment.of_cube(mesh.light), raster)
+    texture = torch.zeros_like(mesh.texture)
+    texture[known] = seen
+    return replace(mesh, texture=uv.dilate(texture, known), surface=None, light=None)

@@ -1,0 +1,75 @@
+"""Moving vertices by large steps (Nicolet et al. 2021, "Large Steps in Inverse Rendering of Geometry").
+
+The unknown is u = (I + lambda L) v with the combinatorial Laplacian L, so every update is smooth and the mesh stays well
+shaped without a weight to balance. The map back is a linear solve, its gradient the same solve: on the CPU a sparse
+Cholesky factor, on a GPU the inverse itself, as long as it is small. Axes: V vertices.
+"""
+
+import numpy as np
+import scipy.sparse
+import torch
+from cholespy import CholeskySolverF, MatrixType
+from jaxtyping import Float
+from torch import Tensor
+
+from recon_lib import mesh as meshes
+from recon_lib.mesh import Mesh
+
+LARGEST_INVERSE = 16384  # vertices; 1 GiB of float32
+
+
+class Preconditioner:
+    """v <-> u."""
+
+    def __init__(self, mesh: Mesh, smoothness: float):
+        count, device = len(mesh.verts), mesh.verts.device
+        L = meshes.laplacian(mesh.faces.cpu(), count)
+        self.matrix = (smoothness * L + scipy.sparse.eye_array(count)).tocoo()
+        self.solver = self.inverse = None
+        row, column = (torch.from_numpy(index.astype(np.int32)).to(device) for index in self.matrix.coords)
+        if device.type == "cuda" and count <= LARGEST_INVERSE:
+            dense = torch.zeros(count, count, device=device)
+            dense[row.long(), column.long()] = torch.from_numpy(self.matrix.data).float().to(device)
+            self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(dense))
+        else:
+            data = torch.from_numpy(self.matrix.data).to(device)
+            self.solver = CholeskySolverF(count, row, column, data, MatrixType.COO)
+
+    def to_differential(self, verts: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        return torch.from_numpy(self.matrix @ verts.double().cpu().numpy()).float().to(verts.device)
+
+    def to_verts(self, u: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        return self.inverse @ u if self.solver is None else _Solve.apply(u, self.solver)
+
+
+class _Solve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, b, solver):
+        ctx.solver = solver
+        x = torch.zeros_like(b)
+        solver.solve(b.detach().contiguous(), x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        x = torch.zeros_like(grad)
+        ctx.solver.solve(grad.contiguous(), x)
+        return x, None
+
+
+class UniformAdam:
+    """Adam whose second moment is the largest of all coordinates: a step keeps the gradient's direction in space."""
+
+    def __init__(self, parameter: Tensor, betas: tuple[float, float] = (0.9, 0.999)):
+        self.parameter, self.betas, self.count = parameter, betas, 0
+        self.first, self.second = torch.zeros_like(parameter), torch.zeros_like(parameter)
+
+    def step(self, lr: float) -> None:
+        a, b = self.betas
+        self.count += 1
+        grad = self.parameter.grad
+        self.first = a * self.first + (1 - a) * grad
+        self.second = b * self.second + (1 - b) * grad.square()
+        scale = (self.second.max() / (1 - b**self.count)).sqrt().clamp_min(1e-12)
+        with torch.no_grad():
+            self.parameter -= lr / (1 - a**self.count) / scale * self.first

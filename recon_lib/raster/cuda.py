@@ -1,0 +1,80 @@
+"""The four operations on a GPU: nvdiffrast 0.4 (Laine et al. 2020) behind the package's signatures.
+
+nvdiffrast is not part of this project and has a licence of its own (non-commercial). Gradients are summed by atomic adds, so
+two runs differ in their last bits.
+"""
+
+from functools import cache
+
+import nvdiffrast.torch as dr
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+DEVICE = "cuda"
+
+
+@cache
+def _context(device: int) -> dr.RasterizeCudaContext:
+    return dr.RasterizeCudaContext(device=device)
+
+
+def rasterize(
+    pos: Float[Tensor, "N V 4"], faces: Int[Tensor, "F 3"], resolution: tuple[int, int], grad_db: bool = True
+) -> tuple[Float[Tensor, "N H W 4"], Float[Tensor, "N H W D"]]:
+    """As `cpu.rasterize`; vertices are snapped to 1/16 pixel for coverage."""
+    if len(faces) == 0 or min(resolution) < 1:
+        raise ValueError(f"rasterize: {len(faces)} faces at {resolution} pixels, need at least one of each")
+    rast, db = dr.rasterize(_context(torch.cuda.current_device()), pos.contiguous(), faces, resolution, grad_db=grad_db)
+    return rast, db if grad_db else rast.new_zeros(*rast.shape[:3], 0)
+
+
+def interpolate(
+    attr: Float[Tensor, "M V A"],
+    rast: Float[Tensor, "N H W 4"],
+    faces: Int[Tensor, "F 3"],
+    rast_db: Float[Tensor, "N H W 4"] | None = None,
+    diff_attrs: tuple[int, ...] = (),
+) -> tuple[Float[Tensor, "N H W A"], Float[Tensor, "N H W D"]]:
+    """As `cpu.interpolate`."""
+    if not diff_attrs:
+        return dr.interpolate(attr.contiguous(), rast, faces)[0], rast.new_zeros(*rast.shape[:3], 0)
+    return dr.interpolate(attr.contiguous(), rast, faces, rast_db=rast_db, diff_attrs=list(diff_attrs))
+
+
+def texture(
+    tex: Float[Tensor, "M TH TW C"] | Float[Tensor, "M 6 S S C"],
+    uv: Float[Tensor, "N H W 2"] | Float[Tensor, "N H W 3"],
+    uv_da: Float[Tensor, "N H W 4"] | None = None,
+    mip_level_bias: Float[Tensor, "N H W"] | None = None,
+    mip: list[Float[Tensor, "M ... C"]] | None = None,
+    filter_mode: str = "linear",
+    boundary_mode: str = "wrap",
+    max_mip_level: int | None = None,
+) -> Float[Tensor, "N H W C"]:
+    """As `cpu.texture`."""
+    levels = None if mip is None else [level.contiguous() for level in mip]
+    return dr.texture(
+        tex.contiguous(), uv.contiguous(), uv_da=uv_da, mip_level_bias=mip_level_bias, mip=levels,
+        filter_mode=filter_mode, boundary_mode=boundary_mode, max_mip_level=max_mip_level,
+    )  # fmt: skip
+
+
+def topology(faces: Int[Tensor, "F 3"]) -> object:
+    """What `antialias` needs to know of neighbouring faces; worth keeping while the faces stay."""
+    return dr.antialias_construct_topology_hash(faces)
+
+
+def antialias(
+    colour: Float[Tensor, "N H W C"],
+    rast: Float[Tensor, "N H W 4"],
+    pos: Float[Tensor, "N V 4"],
+    faces: Int[Tensor, "F 3"],
+    topology: object | None = None,
+    pos_gradient_boost: float = 1.0,
+) -> Float[Tensor, "N H W C"]:
+    """As `cpu.antialias`."""
+    return dr.antialias(
+        colour.contiguous(), rast, pos.contiguous(), faces, topology_hash=topology,
+        pos_gradient_boost=pos_gradient_boost,
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Environment light prefiltered for shading: linear operators, made once, that take a cube map to what surfaces see of it.
+
+Level 0 of the stack is the cube map itself; each further level has half the texels a side and a wider GGX lobe, filtered
+from the 2 x 2 means of the level's own size (Karis 2013; view and normal along the reflected ray). The irradiance, over pi,
+is a small cube map of its own. Rows of every operator sum to one, so a constant sky stays what it is.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon_lib.shading import cubemap, ggx
+
+SMALLEST = 4  # texels a side of the level for roughness 1
+IRRADIANCE_SIZE = 8
+SUBSAMPLES = 2  # directions along a texel's side when an operator is made
+MIRROR = 0.08  # roughness of level 0
+
+
+@dataclass(frozen=True, eq=False)
+class Operators:
+    """How a cube map of one size becomes a `Light`. `table` is the split sum's; it does not depend on the light."""
+
+    size: int
+    roughness: Float[Tensor, " K"]  # of each level
+    specular: tuple[Tensor, ...]  # per level from 1 on, 6RR x 6RR
+    diffuse: Float[Tensor, "D D"]
+    table: Float[Tensor, "R V 2"]
+
+
+class Light(NamedTuple):
+    """Prefiltered light."""
+
+    specular: tuple[Tensor, ...]  # cube maps, 6 R R 3 each, half the size of the one before
+    irradiance: Float[Tensor, "6 R R 3"]  # over pi: a white diffuse surface looks like this
+    roughness: Float[Tensor, " K"]  # of each level of `specular`
+    table: Float[Tensor, "R V 2"]
+
+
+@cache
+def operators(size: int, device: str | torch.device = "cpu") -> Operators:
+    """For cube maps of `size` texels a side.
+
+    Raises ValueError for a size that is not a power of two from 16 on.
+    """
+    if size < 16 or size & (size - 1):
+        raise ValueError(f"environment light: {size} texels along a side, need a power of two from 16 on")
+    sizes = [size >> k for k in range((size // SMALLEST).bit_length())]
+    roughness = torch.linspace(MIRROR, 1, len(sizes)).tolist()
+    specular = tuple(
+        _operator(n, lambda cos, a=r * r: ggx.distribution(((1 + cos) / 2).clamp_min(0).sqrt(), a) * cos, device)
+        for n, r in zip(sizes[1:], roughness[1:], strict=True)
+    )
+    diffuse = _operator(IRRADIANCE_SIZE, lambda cos: cos, device)
+    return Operators(size, torch.tensor(roughness, device=device), specular, diffuse, ggx.split_sum_table(device))
+
+
+def of_cube(cube: Float[Tensor, "6 S S 3"]) -> Light:
+    """`prefilter` with the operators for its size and device, which are made once."""
+    return prefilter(cube, operators(cube.shape[1], cube.device))
+
+
+def prefilter(cube: Float[Tensor, "6 S S 3"], operators: Operators) -> Light:
+    """Linear in `cube`; gradients reach it through every level."""
+    levels, specular, irradiance = cube, [cube], None
+    for operator in operators.specular:
+        levels = cubemap.halved(levels)
+        specular.append((operator @ levels.reshape(-1, 3)).reshape(levels.shape))
+        if levels.shape[1] == IRRADIANCE_SIZE:
+            irradiance = (operators.diffuse @ levels.reshape(-1, 3)).reshape(levels.shape)
+    assert irradiance is not None
+    return Light(tuple(specular), irradiance, operators.roughness, operators.table)
+
+
+def _operator(size: int, lobe, device) -> Tensor:
+    """Rows: what each texel's direction gathers, by `lobe(cosine)` times solid angle, from each texel; they sum to one."""
+    to = cubemap.directions(size, device).reshape(-1, 3)
+    fine = cubemap.directions(size * SUBSAMPLES, device)
+    area = cubemap.solid_angles(size * SUBSAMPLES, device).expand(6, -1, -1)
+    blocks = 6, size, SUBSAMPLES, size, SUBSAMPLES
+    fine = fine.reshape(*blocks, 3).permute(2, 4, 0, 1, 3, 5).reshape(SUBSAMPLES**2, -1, 3)
+    area = area.reshape(blocks).permute(2, 4, 0, 1, 3).reshape(SUBSAMPLES**2, -1)
+    weight = torch.zeros(len(to), fine.shape[1], device=device)
+    for direction, steradians in zip(fine, area, strict=True):
+        weight += lobe((to @ direction.T).clamp_min(0)) * steradians
+    return weight / weight.sum(1, keepdim=True)

@@ -1,0 +1,164 @@
+"""Finding a mesh's faces anew: an isosurface fitted to photos, where the coarse topology is wrong (nvdiffrec's first pass).
+
+A signed distance on a grid, started from the coarse mesh, moves with the photos; the grid's points move a little, too.
+Material is a volume of its own, trilinear; the light is a cube map. The surface found is remeshed evenly, so that a fit of
+fixed topology can follow. Frame: the unit frame of `refine`. Axes: G grid points, C cubes, P positions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import gpytoolbox
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon_lib import fit, hull, losses, render
+from recon_lib.fit import Photos
+from recon_lib.isosurface import dmtet, flexicubes
+from recon_lib.mesh import Mesh, edges
+
+KINDS = ("dmtet", "flexicubes")
+REACH = 1.15  # half side of the grid: the unit sphere and some air
+VOLUME = 64  # points along a side of the material's volume
+
+
+@dataclass(frozen=True)
+class TopologyConfig:
+    kind: str = "dmtet"
+    grid: int = 48  # cells along a side
+    steps: int = 200
+    batch: int = 2  # photos a step
+    light_size: int = 32  # texels along a side of the light
+    lr_sdf: float = 0.03  # grid cells a step
+    lr_grid: float = 0.01  # of the points' and cubes' raw weights
+    lr_material: float = 0.03
+    lr_light: float = 0.1  # share of the start
+    w_alpha: float = 1.0
+    w_sdf: float = 0.2  # of sign changes; a twentieth of it after the first quarter
+    w_deviation: float = 0.25  # of FlexiCubes' uneven cells
+    w_smooth: float = 0.03  # of material
+    decay: float = 0.1  # the rates fall to this share at the last step
+    seed: int = 0
+
+
+def signed_distance(mesh: Mesh | None, points: Float[Tensor, "G 3"]) -> Float[Tensor, " G"]:
+    """Negative inside the mesh; without one, of a sphere of radius 0.8."""
+    if mesh is None:
+        return points.norm(dim=-1) - 0.8
+    distance, _, _ = gpytoolbox.signed_distance(
+        points.double().cpu().numpy(), mesh.verts.double().cpu().numpy(), mesh.faces.cpu().numpy()
+    )
+    return torch.from_numpy(distance).float().to(points.device)
+
+
+class Isosurface:
+    """What moves: distances in grid cells, the points' offsets, and FlexiCubes' weights."""
+
+    def __init__(self, kind: str, grid: int, start: Mesh | None, device: str):
+        if kind not in KINDS:
+            raise ValueError(f"topology: got {kind!r}, need mesh or one of {KINDS}")
+        self.kind = kind
+        self.grid = (dmtet.kuhn_grid if kind == "dmtet" else flexicubes.voxel_grid)(grid, device)
+        self.points, self.cell = REACH * self.grid.verts, 2 * REACH / grid
+        border = (self.grid.verts.abs() > 1 - 1e-4).any(-1)
+        sdf = signed_distance(start, self.points) / self.cell
+        self.sdf = torch.where(border, sdf.clamp_min(0.5), sdf.clamp(-3, 3)).requires_grad_(True)
+        self.inner = ~border
+        self.offsets = torch.zeros_like(self.points).requires_grad_(True)
+        cubes = grid**3 if kind == "flexicubes" else 0
+        self.weights = torch.zeros(cubes, 21, device=device).requires_grad_(True)
+
+    def mesh(self, training: bool) -> tuple[Mesh, Tensor]:
+        """The surface now, and FlexiCubes' deviation (0 for the other)."""
+        moved = self.points + torch.tanh(self.offsets) * (0.5 * self.cell * self.inner[:, None])
+        sdf = torch.where(self.inner, self.sdf, self.sdf.detach().clamp_min(0.5))
+        if self.kind == "dmtet":
+            verts, faces = dmtet.marching_tetrahedra(moved, sdf, self.grid)
+            return Mesh(verts, faces), sdf.new_zeros(())
+        alpha, beta, gamma = flexicubes.positive(self.weights).split([8, 12, 1], -1)
+        found = flexicubes.flexicubes(moved, sdf, alpha, beta, gamma[:, 0], self.grid, training)
+        return Mesh(found.verts, found.faces), found.deviation.mean() / self.cell
+
+
+def found(
+    photos: Photos, start: Mesh | None, config: TopologyConfig, raster: ModuleType, faces: int,
+    progress: Callable[[float, str], None] = lambda share, what: None,
+) -> Mesh:  # fmt: skip
+    """The largest body of the isosurface that explains the photos, remeshed to at most `faces` faces.
+
+    Raises ValueError where the surface vanishes.
+    """
+    fit.one_torch_thread()
+    device = photos.rgba.device
+    surface = Isosurface(config.kind, config.grid, start, raster.DEVICE)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    shown = photos.rgba[photos.rgba[..., 3] > 0.9]
+    radiance = shown[:, :3].max().clamp_min(0.05)
+    volume = torch.full((1, 9, VOLUME, VOLUME, VOLUME), 0.5, device=device)
+    volume[:, 3], volume[:, 5:] = 1, 0
+    light = radiance.expand(6, config.light_size, config.light_size, 3).contiguous().requires_grad_(True)
+    volume.requires_grad_(True)
+    rates = {
+        "sdf": (surface.sdf, config.lr_sdf), "offsets": (surface.offsets, config.lr_grid),
+        "weights": (surface.weights, config.lr_grid), "volume": (volume, config.lr_material),
+        "light": (light, config.lr_light * radiance.item()),
+    }  # fmt: skip
+    adam = torch.optim.Adam([{"params": [p], "lr": rate, "rate": rate} for p, rate in rates.values()], fused=True)
+
+    def material(place: Float[Tensor, "P 3"]) -> tuple[Tensor, Tensor]:
+        at = (place.flip(-1) / REACH)[None, None, None]
+        texels = torch.nn.functional.grid_sample(volume, at, padding_mode="border", align_corners=True)[0, :, 0, 0].T
+        return texels[:, :3], texels[:, 3:]
+
+    seen = fit.views(photos)
+    order = fit.order_of_photos(len(photos.cameras), config.steps, config.batch, config.seed, device)
+    for step in range(1, config.steps + 1):
+        chosen = order[(step - 1) * config.batch : step * config.batch]
+        body, deviation = surface.mesh(training=True)
+        body = Mesh(body.verts, body.faces, light=light)
+        rendering = render.surfaces(body, fit.chosen_views(seen, chosen), raster, material=material)
+        colour, alpha = fit.image_losses(
+            rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), True, generator
+        )
+        aside = rendering.covered.place + 0.01 * torch.randn(
+            rendering.covered.place.shape, generator=generator, device=device
+        )
+        smooth = sum(
+            (a - b).abs().mean()
+            for a, b in zip(material(aside), (rendering.covered.texture, rendering.covered.surface), strict=True)
+        )
+        sign = dmtet.sign_change_bce(surface.sdf, surface.grid.edges)
+        w_sdf = config.w_sdf * max(0.05, 1 - 0.95 * 4 * step / config.steps)
+        loss = colour + config.w_alpha * alpha + w_sdf * sign + config.w_smooth * smooth
+        loss = loss + 0.005 * losses.whiteness(light) + config.w_deviation * deviation
+        adam.zero_grad()
+        loss.backward()
+        for group in adam.param_groups:
+            group["lr"] = group["rate"] * config.decay ** (step / config.steps)
+        adam.step()
+        with torch.no_grad():
+            volume[:, :6].clamp_(0, 1)
+            volume[:, 6:].clamp_(-1, 1)
+            light.clamp_min_(0)
+            surface.sdf.clamp_(-3, 3)
+        progress(step / config.steps, f"{config.kind}, step {step} of {config.steps}")
+    with torch.no_grad():
+        body, _ = surface.mesh(training=False)
+    largest = largest_body(Mesh(body.verts.cpu(), body.faces.cpu()))
+    return hull.even(largest.verts.double().numpy(), largest.faces.numpy(), faces)
+
+
+def largest_body(mesh: Mesh) -> Mesh:
+    """The connected part with the most faces."""
+    count = len(mesh.verts)
+    a, b = edges(mesh.faces).numpy().T
+    graph = scipy.sparse.coo_array((np.ones(len(a), bool), (a, b)), shape=(count, count))
+    _, part = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    part = torch.from_numpy(part)[mesh.faces[:, 0].long()]
+    faces = mesh.faces[part == part.mode().values]
+    used, index = torch.unique(faces, return_inverse=True)
+    return Mesh(mesh.verts[used.long()], index.int())
