@@ -98,7 +98,9 @@ def fit(
     u = smooth.to_differential(start.verts).requires_grad_(True)
     mesh = _trainable(start)
     moves = _Movers(u, mesh, config)
-    finite = torch.ones((), dtype=torch.bool, device=device)
+    finite, none = torch.ones((), dtype=torch.bool, device=device), torch.zeros((), device=device)
+    height, width = start.texture.shape[:2]
+    reach = torch.tensor([SMOOTH_REACH / width, SMOOTH_REACH / height], device=device)
     yield FitState(0, _detached(start), torch.full((len(LOSSES),), torch.nan))
     verts = start.verts
     for step in range(1, config.steps + 1):
@@ -111,21 +113,18 @@ def fit(
         colour, alpha = image_losses(
             rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), room is None, generator
         )
-        fade = 1 - step / config.steps
-        terms = {
-            "colour": (1.0, colour),
-            "alpha": (config.w_alpha, alpha),
-            **_material_terms(mesh, rendering.covered, config, raster, generator),
-            "laplacian": (
-                config.w_laplacian * fade,
-                losses.laplacian_energy(verts, edges) if config.w_laplacian else 0,
-            ),
-        }
-        loss = sum(weight * value for weight, value in terms.values() if weight)
+        terms = {"colour": (1.0, colour), "alpha": (config.w_alpha, alpha)}
+        terms |= _material_terms(mesh, rendering.covered, config, reach, raster, generator)
+        if config.w_laplacian:
+            terms["laplacian"] = config.w_laplacian * (1 - step / config.steps), losses.laplacian_energy(verts, edges)
+        loss = sum(weight * value for weight, value in terms.values())
         moves.forget()
         loss.backward()
         finite &= moves.finite(loss)
-        if (device.type == "cpu" or step % CHECK_EVERY == 0) and not finite:
+        is_asked = device.type == "cpu" or step % CHECK_EVERY == 0
+        if room and is_asked and rendering.covered.index[-1] < photos.rgba[chosen, ..., 0].numel():
+            room = int(MARGIN * room)  # all places were taken: some pixels may have been lost
+        if is_asked and not finite:
             raise FloatingPointError(
                 f"step {step}: loss {loss.item():.4g} or a gradient is not finite, need finite; the last good state is "
                 f"kept. Lower lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
@@ -133,9 +132,8 @@ def fit(
         rate = min(1, step / max(config.warmup, 1)) * config.decay ** (step / config.steps)
         moves.step(rate, controls)
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
-        values = torch.stack([torch.as_tensor(terms[n][1] if n in terms else 0.0, device=device).detach()
-                              for n in LOSSES[1:]])  # fmt: skip
-        yield FitState(step, _detached(replace(mesh, verts=verts)), torch.cat([loss.detach()[None], values]))
+        values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
+        yield FitState(step, _detached(replace(mesh, verts=verts)), values)
 
 
 def one_torch_thread() -> None:
@@ -236,16 +234,16 @@ def _over(rgba: Tensor, background: Tensor) -> Tensor:
     return rgba[..., :3] + (1 - rgba[..., 3:]) * background
 
 
-def _material_terms(mesh: Mesh, covered: Covered, config: FitConfig, raster: ModuleType, generator) -> dict:
+def _material_terms(
+    mesh: Mesh, covered: Covered, config: FitConfig, reach: Tensor, raster: ModuleType, generator: torch.Generator
+) -> dict:
     """Name: (weight, value) of what keeps material and light plausible; nothing for an unlit mesh."""
     if mesh.light is None:
         return {}
     terms = {}
     if config.w_smooth:
         asked = slice(None, None, SMOOTH_SHARE)
-        height, width = mesh.texture.shape[:2]
         uv = covered.place[asked].detach()
-        reach = uv.new_tensor([SMOOTH_REACH / width, SMOOTH_REACH / height])
         aside = uv + reach * torch.randn(uv.shape, generator=generator, device=uv.device)
         smooth = (render.texture_at(mesh.texture, aside, raster) - covered.texture[asked]).abs().mean()
         smooth = smooth + (render.texture_at(mesh.surface, aside, raster) - covered.surface[asked]).abs().mean()

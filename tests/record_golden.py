@@ -1,7 +1,8 @@
 """`python tests/record_golden.py FOLDER` on a machine with a GPU and nvdiffrast 0.4: the fixtures in tests/golden.
 
 Small scenes go through the four operations of nvdiffrast, forward and backward; `tests/test_golden.py` holds the CPU
-backend against what came out. Each file has the inputs, too.
+backend against what came out. Each file has the inputs, too. One view a scene: with two, nvdiffrast 0.4 gave a part of one
+view's position gradients to the other. No weight on faces seen edge-on, whose gradients have no digits left in float32.
 """
 
 import sys
@@ -13,21 +14,21 @@ import torch
 from recon_lib import camera, mesh, render
 from recon_lib.raster import cuda
 
+EDGE_ON = 20.0  # times the median of the barycentrics' pixel derivatives
+
 
 def scene(subdivisions: int, width: int, height: int):
-    """A wavy ball seen by two cameras; few large faces or many small ones."""
+    """A wavy ball seen by a camera; few large faces or many small ones."""
     ball = mesh.icosphere(subdivisions)
     verts = 0.5 * ball.verts * (1 + 0.1 * torch.sin(5 * ball.verts).sum(-1, keepdim=True))
-    cameras = camera.cropped(
-        camera.orbit(7, 0.4, 3.0, 0.5, 64)[1:3], torch.tensor([[2.0, 3, 60, 61]] * 2), width, height
-    )
+    cameras = camera.cropped(camera.orbit(7, 0.4, 3.0, 0.5, 64)[1:2], torch.tensor([[8.0, 9, 54, 55]]), width, height)
     pos = render.clip_positions(verts, render.views(cameras, verts))
     return verts.cuda(), ball.faces.cuda(), pos.cuda()
 
 
-def gradient(out: torch.Tensor, inputs: list[torch.Tensor], generator: torch.Generator) -> list[np.ndarray]:
+def gradient(out: torch.Tensor, inputs: list[torch.Tensor], generator: torch.Generator, mask=1.0) -> list[np.ndarray]:
     """Gradients of a random weighting of `out`; the weights come first."""
-    weight = torch.randn(out.shape, generator=generator).cuda()
+    weight = torch.randn(out.shape, generator=generator).cuda() * mask
     grads = torch.autograd.grad((out * weight).sum(), inputs)
     return [weight.cpu().numpy(), *[g.cpu().numpy() for g in grads]]
 
@@ -40,7 +41,9 @@ def raster_record(name: str, subdivisions: int, width: int, height: int) -> dict
     rast, db = cuda.rasterize(pos, faces, (height, width))
     record |= {"rast": rast, "db": db}
     weighted = torch.cat([rast[..., :2], 0.1 * db], -1)
-    record["rast_weight"], record["rast_grad_pos"] = gradient(weighted, [pos], generator)
+    slope = db.detach().abs().amax(-1, keepdim=True)
+    frontal = (slope < EDGE_ON * slope[slope > 0].median()).float()
+    record["rast_weight"], record["rast_grad_pos"] = gradient(weighted, [pos], generator, frontal)
 
     fed, fed_db = rast.detach().requires_grad_(True), db.detach().requires_grad_(True)
     attr = torch.cat([verts, verts.square()], -1)[None].requires_grad_(True)
@@ -95,8 +98,8 @@ def texture_record() -> dict:
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "large_faces": raster_record("large_faces", 1, 96, 80),
-        "dense_faces": raster_record("dense_faces", 4, 80, 96),
+        "large_faces": raster_record("large_faces", 1, 176, 152),
+        "dense_faces": raster_record("dense_faces", 4, 96, 112),
         "texture": texture_record(),
     }
     for name, record in files.items():

@@ -2,10 +2,10 @@
 
 The distance is negative inside; exactly 0 counts as outside. It need not be a true distance: only its zero set and, next to
 it, its ratios matter. Faces wind counter-clockwise seen from outside, so normals point out. Where the surface leaves the
-grid the mesh is open; keep the distance positive on the grid's boundary and it is closed. Vertex and face indices change
-from call to call. Lengths are the grid's units: it fills [-1, 1]^3 until the caller moves its points.
+grid the mesh is open; keep the distance positive on the grid's boundary and it is closed. It is always manifold. Vertices
+are numbered anew in each call. Lengths are the grid's units: it fills [-1, 1]^3 until the caller moves its points.
 
-dmtet       marching tetrahedra (Shen et al. 2021, "Deep Marching Tetrahedra"): a vertex on each cut edge, always manifold
+dmtet       marching tetrahedra (Shen et al. 2021, "Deep Marching Tetrahedra"): a vertex on each cut edge
 flexicubes  weighted dual marching cubes (Shen et al. 2023, "Flexible Isosurface Extraction for Gradient-Based Mesh
             Optimization"): a vertex inside each cut cube, better shaped triangles, sharp edges possible
 

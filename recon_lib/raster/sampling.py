@@ -112,7 +112,7 @@ def between_levels(level, top, mode):
     inside = 0 < level < top
     level = min(level, float(top)) if level > 0 else 0.0
     if mode == MIP_NEAREST:
-        return int(np.floor(level + 0.5)), 0.0, False
+        return int(np.floor(level)), 0.0, False
     lower = min(int(np.floor(level)), top - 1)
     return lower, level - lower, inside
 
