@@ -20,9 +20,9 @@ def unlit(mesh: Mesh, raster: ModuleType) -> Mesh:
     smooth = raster.interpolate(vertex_normals(mesh.verts, mesh.faces)[None], rast, mesh.faces)[0][0][known]
     row, column = known.nonzero().unbind(1)
     at = torch.stack([(column + 0.5) / shape[1], (row + 0.5) / shape[0]], -1)
-    orm, offset = render.texture_at(mesh.surface, at, raster).split(3, -1)
-    normal = torch.nn.functional.normalize(torch.nn.functional.normalize(smooth, dim=-1) + offset, dim=-1)
-    seen = pbr.shade(mesh.texture[known], orm, normal, normal, environment.of_cube(mesh.light), raster)
+    orm, offset = render.texture_at(mesh.surface, at, raster).T.split(3)
+    normal = torch.nn.functional.normalize(torch.nn.functional.normalize(smooth.T, dim=0) + offset, dim=0)
+    seen = pbr.shade(mesh.texture[known].T, orm, normal, normal, environment.of_cube(mesh.light), raster)
     texture = torch.zeros_like(mesh.texture)
-    texture[known] = seen
+    texture[known] = seen.T
     return replace(mesh, texture=uv.dilate(texture, known), surface=None, light=None)

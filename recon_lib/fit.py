@@ -28,7 +28,6 @@ from recon_lib.mesh import Mesh
 from recon_lib.render import Covered, Views
 
 LOSSES = ("loss", "colour", "alpha", "smooth", "occlusion", "white", "laplacian")
-SMOOTH_SHARE = 4  # every so many covered pixels are asked whether their neighbourhood is smooth
 SMOOTH_REACH = 2.0  # texels, standard deviation of the distance to the neighbour asked
 STRAY = 2.0  # a vertex may stray so many radii from the centre before the depth planes cut it
 MARGIN = 1.25  # covered pixels a step that room is made for on a GPU, as a share of the largest masks
@@ -39,7 +38,7 @@ CHECK_EVERY = 25  # steps between two questions on a GPU whether all is finite
 class FitConfig:
     steps: int = 500  # optimiser steps
     batch: int = 2  # photos a step
-    lr_vertex: float = 0.02  # unit-sphere radii a step; 0 keeps the shape
+    lr_vertex: float = 0.04  # unit-sphere radii a step; 0 keeps the shape
     lr_texture: float = 0.01  # linear base colour a step; 0 keeps it
     lr_surface: float = 0.01  # occlusion, roughness, metallic, normal offset a step
     lr_light: float = 0.1  # radiance a step, as a share of the start's mean
@@ -101,6 +100,10 @@ def fit(
     finite, none = torch.ones((), dtype=torch.bool, device=device), torch.zeros((), device=device)
     height, width = start.texture.shape[:2]
     reach = torch.tensor([SMOOTH_REACH / width, SMOOTH_REACH / height], device=device)
+
+    def aside(uv: Float[Tensor, "Q 2"]) -> Float[Tensor, "Q 2"]:
+        return uv + reach * torch.randn(uv.shape, generator=generator, device=device)
+
     yield FitState(0, _detached(start), torch.full((len(LOSSES),), torch.nan))
     verts = start.verts
     for step in range(1, config.steps + 1):
@@ -109,12 +112,12 @@ def fit(
         mesh = replace(mesh, verts=verts)
         chosen = order[(step - 1) * config.batch : step * config.batch]
         view = chosen_views(seen, chosen)
-        rendering = render.surfaces(mesh, view, raster, topology, room)
+        rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if config.w_smooth else None)
         colour, alpha = image_losses(
             rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), room is None, generator
         )
         terms = {"colour": (1.0, colour), "alpha": (config.w_alpha, alpha)}
-        terms |= _material_terms(mesh, rendering.covered, config, reach, raster, generator)
+        terms |= _material_terms(mesh, rendering.covered, config)
         if config.w_laplacian:
             terms["laplacian"] = config.w_laplacian * (1 - step / config.steps), losses.laplacian_energy(verts, edges)
         loss = sum(weight * value for weight, value in terms.values())
@@ -225,29 +228,23 @@ def image_losses(
         shown = ((rgba[:, 3] > 0) | (target[:, 3] > 0)).nonzero()[:, 0]
         share = len(shown) / len(rgba)
         rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
-    background = torch.rand(len(rgba), 3, generator=generator, device=rgba.device)
+    rgba, target = rgba.T.contiguous(), target.T.contiguous()  # planes: torch adds them up faster
+    background = torch.rand(3, rgba.shape[1], generator=generator, device=rgba.device)
     colour = losses.log_l1(_over(rgba, background), _over(target, background))
-    return share * colour, share * losses.squared(rgba[:, 3], target[:, 3])
+    return share * colour, share * losses.squared(rgba[3], target[3])
 
 
-def _over(rgba: Tensor, background: Tensor) -> Tensor:
-    return rgba[..., :3] + (1 - rgba[..., 3:]) * background
+def _over(rgba: Float[Tensor, "4 P"], background: Float[Tensor, "3 P"]) -> Float[Tensor, "3 P"]:
+    return rgba[:3] + (1 - rgba[3:]) * background
 
 
-def _material_terms(
-    mesh: Mesh, covered: Covered, config: FitConfig, reach: Tensor, raster: ModuleType, generator: torch.Generator
-) -> dict:
+def _material_terms(mesh: Mesh, covered: Covered, config: FitConfig) -> dict:
     """Name: (weight, value) of what keeps material and light plausible; nothing for an unlit mesh."""
     if mesh.light is None:
         return {}
     terms = {}
     if config.w_smooth:
-        asked = slice(None, None, SMOOTH_SHARE)
-        uv = covered.place[asked].detach()
-        aside = uv + reach * torch.randn(uv.shape, generator=generator, device=uv.device)
-        smooth = (render.texture_at(mesh.texture, aside, raster) - covered.texture[asked]).abs().mean()
-        smooth = smooth + (render.texture_at(mesh.surface, aside, raster) - covered.surface[asked]).abs().mean()
-        terms["smooth"] = config.w_smooth, smooth
+        terms["smooth"] = config.w_smooth, covered.roughness
     if config.w_occlusion:
         terms["occlusion"] = config.w_occlusion, 1 - covered.surface[:, 0].mean()
     if config.w_white:

@@ -41,7 +41,7 @@ def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
     manifest = {"files": {"mesh.glb": {"T_world_file": T_world_file}}, "failed": {}}
     if mesh.light is not None:  # a lit mesh is not whole without it: an error here is one of the GLB
         hdr.write_light(folder / "light.hdr", mesh.light, torch.from_numpy(T_file_world[:3, :3]).float())
-        manifest["files"]["light.hdr"] = {"T_world_file": T_world_file}
+        manifest["files"]["light.hdr"] = {"T_world_file": T_world_file, "cube_size": mesh.light.shape[1]}
     for name, write, T in (
         ("mesh.obj", lambda: _write_obj(split, mesh, folder), T_world_file),
         ("mesh.ply", lambda: _write_ply(mesh, folder / "mesh.ply"), np.eye(4).tolist()),
@@ -66,11 +66,15 @@ def load_from(run_dir: Path, name: str) -> Mesh:
         )
     files = json.loads(manifest.read_text())["files"]
     light = path.parent / "light.hdr" if "light.hdr" in files else None
-    return load(path, np.array(files[path.name]["T_world_file"]), light)
+    size = files["light.hdr"]["cube_size"] if light else 0
+    return load(path, np.array(files[path.name]["T_world_file"]), light, size)
 
 
-def load(path: Path, T_world_file: np.ndarray | None = None, light: Path | None = None) -> Mesh:
-    """Reads a textured GLB or OBJ, welds its seams, and moves it to the world. With a light, it is a lit mesh.
+def load(
+    path: Path, T_world_file: np.ndarray | None = None, light: Path | None = None, light_size: int = hdr.CUBE_SIZE
+) -> Mesh:
+    """Reads a textured GLB or OBJ, welds its seams, and moves it to the world. With a light, which is in the file's frame
+    and becomes a cube map of `light_size` texels a side, it is a lit mesh.
 
     Raises ValueError for a file without faces, without texture coordinates or without a base-colour image.
     """
@@ -92,7 +96,7 @@ def load(path: Path, T_world_file: np.ndarray | None = None, light: Path | None 
         return mesh
     surface = _surface(mesh, material)
     R = T[:3, :3] / torch.linalg.det(T[:3, :3]) ** (1 / 3)
-    return replace(mesh, surface=surface, light=hdr.read_light(light, R))
+    return replace(mesh, surface=surface, light=hdr.read_light(light, R, light_size))
 
 
 def relit(mesh: Mesh, image: Path) -> Mesh:

@@ -18,15 +18,19 @@ from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh, vertex_normals
 from recon_lib.shading import environment, pbr
 
+ASIDE_SHARE = 8  # every so many covered pixels are asked whether the material close by is the same
+
 
 class Covered(NamedTuple):
     """The surface at the pixel centres that it covers."""
 
     index: Int[Tensor, " P"]  # in the flattened images
-    place: Float[Tensor, "P D"]  # texture coordinates, or positions where the material is a function of these
     texture: Float[Tensor, "P C"]
     surface: Float[Tensor, "P 6"] | None
     colour: Float[Tensor, "P 3"]  # linear, towards the eye
+    roughness: Float[
+        Tensor, ""
+    ]  # mean difference of the material between some places and others close by; 0 if not asked
 
 
 class Rendering(NamedTuple):
@@ -72,14 +76,16 @@ def surfaces(
     topology: Int[Tensor, "F 3"] | None = None,
     most_covered: int | None = None,
     material: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    aside: Callable[[Tensor], Tensor] | None = None,
 ) -> Rendering:
     """`render`, and what was found at the pixels. With `most_covered`, that many places are filled, without asking the
     device how many there are: those left over stand for a pixel outside the images, those beyond are lost. `material` gives
-    texture and surface (P 3, P 6) at positions (P 3), for a mesh without texture coordinates."""
+    texture and surface (P 3, P 6) at positions (P 3), for a mesh without texture coordinates. `aside` moves places, texture
+    coordinates or positions, to where the material should be much the same."""
     pos = clip_positions(mesh.verts, seen)
     rast, _ = raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
     index = _covered_pixels(rast, most_covered)
-    covered = _shaded(mesh, seen.eye, rast, index, raster, material)
+    covered = _shaded(mesh, seen.eye, rast, index, raster, material, aside)
     shaded = torch.cat([covered.colour, torch.ones_like(covered.colour[:, :1])], -1)
     pixels = shaded.new_zeros(rast[..., 0].numel() + 1, 4).index_copy(0, index, shaded)
     pixels = pixels[:-1].reshape(*rast.shape[:3], 4)
@@ -111,23 +117,44 @@ def _covered_pixels(rast: Tensor, most: int | None) -> Int[Tensor, " P"]:
     return index.scatter(0, place, torch.arange(len(covered), device=rast.device))[:most]
 
 
-def _shaded(mesh: Mesh, eye: Tensor, rast: Tensor, index: Tensor, raster: ModuleType, material) -> Covered:
-    if material is None:
+def _shaded(
+    mesh: Mesh, eye: Tensor, rast: Tensor, index: Tensor, raster: ModuleType, material: Callable | None,
+    aside: Callable | None,
+) -> Covered:  # fmt: skip
+    if mesh.light is None:
         uv = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
         texture = texture_at(mesh.texture, uv, raster)
-        if mesh.light is None:
-            return Covered(index, uv, texture, None, texture)
+        return Covered(index, texture, None, texture, texture.new_zeros(()))
     attributes = torch.cat([vertex_normals(mesh.verts, mesh.faces), mesh.verts], -1)
     smooth, place = _at(raster.interpolate(attributes[None], rast, mesh.faces)[0], index).split(3, -1)
     place = place.detach()
-    texture, surface = (texture, texture_at(mesh.surface, uv, raster)) if material is None else material(place)
+    if material is None:
+        at = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+
+        def material(uv: Tensor) -> tuple[Tensor, Tensor]:
+            return texture_at(mesh.texture, uv, raster), texture_at(mesh.surface, uv, raster)
+
+    else:
+        at = place
+    texture, surface, roughness = _with_neighbours(material, at, aside)
     pixels_a_view = rast.shape[1] * rast.shape[2]
     view = torch.div(index, pixels_a_view, rounding_mode="floor").clamp_max(len(rast) - 1)
-    to_eye = torch.nn.functional.normalize(eye.index_select(0, view) - place, dim=-1)
-    orm, offset = surface.split(3, -1)
-    normal = pbr.shading_normals(smooth, offset, to_eye)
-    colour = pbr.shade(texture, orm, normal, to_eye, environment.of_cube(mesh.light), raster)
-    return Covered(index, place if material else uv, texture, surface, colour)
+    to_eye = torch.nn.functional.normalize((eye.index_select(0, view) - place).T, dim=0)
+    orm, offset = surface.T.contiguous().split(3)
+    normal = pbr.shading_normals(smooth.T.contiguous(), offset, to_eye)
+    light = environment.of_cube(mesh.light)
+    colour = pbr.shade(texture.T.contiguous(), orm, normal, to_eye, light, raster)
+    return Covered(index, texture, surface, colour.T, roughness)
+
+
+def _with_neighbours(material: Callable, at: Tensor, aside: Callable | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Texture and surface at the places, and how much they differ from those aside. One lookup for both: it is cheaper."""
+    if aside is None:
+        return *material(at), at.new_zeros(())
+    asked = at[::ASIDE_SHARE].detach()
+    parts = [both.split([len(at), len(asked)]) for both in material(torch.cat([at, aside(asked)]))]
+    (texture, _), (surface, _) = parts
+    return texture, surface, sum((here[::ASIDE_SHARE] - there).abs().mean() for here, there in parts)
 
 
 def _at(pixels: Float[Tensor, "N H W A"], index: Int[Tensor, " P"]) -> Float[Tensor, "P A"]:

@@ -23,6 +23,7 @@ from recon_lib.mesh import Mesh, edges
 
 KINDS = ("dmtet", "flexicubes")
 REACH = 1.15  # half side of the grid: the unit sphere and some air
+SMOOTH_REACH = 0.01  # standard deviation of the distance to the place whose material should be the same
 VOLUME = 64  # points along a side of the material's volume
 
 
@@ -32,7 +33,7 @@ class TopologyConfig:
     grid: int = 48  # cells along a side
     steps: int = 200
     batch: int = 2  # photos a step
-    light_size: int = 32  # texels along a side of the light
+    light_size: int = 16  # texels along a side of the light
     lr_sdf: float = 0.03  # grid cells a step
     lr_grid: float = 0.01  # of the points' and cubes' raw weights
     lr_material: float = 0.03
@@ -114,26 +115,22 @@ def found(
         texels = torch.nn.functional.grid_sample(volume, at, padding_mode="border", align_corners=True)[0, :, 0, 0].T
         return texels[:, :3], texels[:, 3:]
 
+    def aside(place: Float[Tensor, "Q 3"]) -> Float[Tensor, "Q 3"]:
+        return place + SMOOTH_REACH * torch.randn(place.shape, generator=generator, device=device)
+
     seen = fit.views(photos)
     order = fit.order_of_photos(len(photos.cameras), config.steps, config.batch, config.seed, device)
     for step in range(1, config.steps + 1):
         chosen = order[(step - 1) * config.batch : step * config.batch]
         body, deviation = surface.mesh(training=True)
         body = Mesh(body.verts, body.faces, light=light)
-        rendering = render.surfaces(body, fit.chosen_views(seen, chosen), raster, material=material)
+        rendering = render.surfaces(body, fit.chosen_views(seen, chosen), raster, material=material, aside=aside)
         colour, alpha = fit.image_losses(
             rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), True, generator
         )
-        aside = rendering.covered.place + 0.01 * torch.randn(
-            rendering.covered.place.shape, generator=generator, device=device
-        )
-        smooth = sum(
-            (a - b).abs().mean()
-            for a, b in zip(material(aside), (rendering.covered.texture, rendering.covered.surface), strict=True)
-        )
         sign = dmtet.sign_change_bce(surface.sdf, surface.grid.edges)
         w_sdf = config.w_sdf * max(0.05, 1 - 0.95 * 4 * step / config.steps)
-        loss = colour + config.w_alpha * alpha + w_sdf * sign + config.w_smooth * smooth
+        loss = colour + config.w_alpha * alpha + w_sdf * sign + config.w_smooth * rendering.covered.roughness
         loss = loss + 0.005 * losses.whiteness(light) + config.w_deviation * deviation
         adam.zero_grad()
         loss.backward()

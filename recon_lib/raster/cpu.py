@@ -224,14 +224,15 @@ class _Texture(torch.autograd.Function):
         points = _array(uv).reshape(-1, uv.shape[-1])
         taps = 8 if mode == sampling.MIP_LINEAR and len(levels) > 1 else 4
         index, weight = np.empty((len(points), taps), np.int32), np.empty((len(points), taps), texels.dtype)
+        out = torch.empty(*uv.shape[:3], tex.shape[-1], dtype=tex.dtype)
+        flat, values = (x.reshape(-1, tex.shape[-1]) for x in (texels, out.numpy()))
         if boundary == sampling.CUBE:
             where = (levels, points, b, mode)
-            cubes.find_taps(len(tex), levels, *cubes.seams(levels), points, b, mode, index, weight)
+            cubes.sample(flat, len(tex), levels, *cubes.seams(levels), points, b, mode, index, weight, values)
         else:
             where = (levels, points, da, uv_da is not None, b, bias is not None, mode, boundary)
             sampling.find_taps(len(tex), *where, index, weight)
-        out = torch.empty(*uv.shape[:3], tex.shape[-1], dtype=tex.dtype)
-        sampling.gather(texels.reshape(-1, tex.shape[-1]), index, weight, out.numpy().reshape(-1, tex.shape[-1]))
+            sampling.gather(flat, index, weight, values)
         ctx.texels, ctx.where, ctx.index, ctx.weight = texels, where, index, weight
         ctx.mode, ctx.boundary = mode, boundary
         ctx.shapes = [None if x is None else x.shape for x in (tex, uv, uv_da, bias)], [level.shape for level in mips]

@@ -5,6 +5,7 @@ is `major`; along the face it has the coordinates (sc, tc) of the OpenGL table, 
 a face of S x S texels have their centre at sc / major = (2 i + 1) / S - 1 and tc / major = (2 j + 1) / S - 1.
 A pyramid is that of `sampling`, six textures a view. A tap beyond an edge is the nearest texel of the face across. Beyond
 a corner there is none: its index is negative, and its weight goes to the three corner texels in equal parts.
+These kernels call some of `sampling`, and numba's cache does not see a change there: delete `__pycache__` after one.
 Axes: M cubes (1, or one a view), P pixels of all views in order, T texels of all cubes, faces and levels, C channels.
 """
 
@@ -13,7 +14,7 @@ from numba import njit, prange
 
 from recon_lib.raster import sampling
 
-CHUNK = 2048  # pixels a task
+CHUNK = 512  # pixels a task: their taps stay in the cache until they are gathered
 PARTS = 4  # sums that `scatter` keeps apart
 MISSING = -(2**30)  # negative in every cube of the stack
 
@@ -97,10 +98,10 @@ def _without_corner(d0, d1, d2, d3, t0, t1, t2, t3, mean):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def find_taps(count, levels, table, starts, directions, bias, mode, index, weight):
-    """Fills `index` and `weight` (P x 4, or P x 8 for two levels) for `sampling.gather`; negative where there is no direction.
+def sample(texels, count, levels, table, starts, directions, bias, mode, index, weight, out):
+    """Fills `index` and `weight` (P x 4, or P x 8 for two levels): the texels that make a pixel; and `out` (P C) from them.
 
-    `count` is the number of cubes in the stack, each with the same number of pixels; `table` and `starts` are `seams`.
+    `count` is the number of cubes in `texels` (T C), each with the same number of pixels; `table` and `starts` are `seams`.
     """
     pixels, share_of, stride = len(directions), len(directions) // count, levels[-1, 0] + levels[-1, 1] ** 2
     for task in prange((pixels + CHUNK - 1) // CHUNK):
@@ -129,16 +130,13 @@ def find_taps(count, levels, table, starts, directions, bias, mode, index, weigh
                 if t0 < 0 or t1 < 0 or t2 < 0 or t3 < 0:
                     w0, w1, w2, w3 = _without_corner(w0, w1, w2, w3, t0, t1, t2, t3, False)
                 weight[p, k], weight[p, k + 1], weight[p, k + 2], weight[p, k + 3] = w0, w1, w2, w3
-                index[p, k], index[p, k + 1], index[p, k + 2], index[p, k + 3] = (
-                    base + t0,
-                    base + t1,
-                    base + t2,
-                    base + t3,
-                )
+                index[p, k], index[p, k + 1] = base + t0, base + t1
+                index[p, k + 2], index[p, k + 3] = base + t2, base + t3
+        sampling.gather_run(texels, index, weight, out, task * CHUNK, min((task + 1) * CHUNK, pixels))
 
 
 def scatter(grad_out: np.ndarray, index: np.ndarray, weight: np.ndarray, texels: int) -> np.ndarray:
-    """The gradient to the texels (T C): the transpose of `sampling.gather`.
+    """The gradient to the texels (T C), from that to `out` of `sample`.
 
     A cube is small and its pixels are many, so threads sum apart and the sums are added, in an order that sizes decide.
     """

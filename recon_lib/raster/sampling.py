@@ -111,7 +111,7 @@ def between_levels(level, top, mode):
     """Lower level, weight of the next one, and whether the level moves the result. Not a number counts as 0."""
     inside = 0 < level < top
     level = min(level, float(top)) if level > 0 else 0.0
-    if mode == MIP_NEAREST:
+    if mode == MIP_NEAREST:  # as in nvdiffrast, the level below rather than the nearer one
         return int(np.floor(level)), 0.0, False
     lower = min(int(np.floor(level)), top - 1)
     return lower, level - lower, inside
@@ -156,18 +156,24 @@ def find_taps(count, levels, uv, da, has_da, bias, has_bias, mode, boundary, ind
                 weight[p, 4 * step + 2], weight[p, 4 * step + 3] = share * (1 - fx) * fy, share * fx * fy
 
 
+@njit(cache=True, error_model="numpy")
+def gather_run(texels, index, weight, out, start, stop):
+    """Fills `out` (P C) from pixel `start` to before `stop`: the weighted sum of each one's texels (M * texels, C)."""
+    for p in range(start, stop):
+        for c in range(texels.shape[1]):
+            total = texels.dtype.type(0)
+            for tap in range(index.shape[1]):
+                t = index[p, tap]
+                if t >= 0:
+                    total += weight[p, tap] * texels[t, c]
+            out[p, c] = total
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 def gather(texels, index, weight, out):
-    """Fills `out` (P C): the weighted sum of each pixel's texels (M * texels, C)."""
+    """`gather_run` of all pixels."""
     for task in prange((len(index) + CHUNK - 1) // CHUNK):
-        for p in range(task * CHUNK, min((task + 1) * CHUNK, len(index))):
-            for c in range(texels.shape[1]):
-                total = texels.dtype.type(0)
-                for tap in range(index.shape[1]):
-                    t = index[p, tap]
-                    if t >= 0:
-                        total += weight[p, tap] * texels[t, c]
-                out[p, c] = total
+        gather_run(texels, index, weight, out, task * CHUNK, min((task + 1) * CHUNK, len(index)))
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
