@@ -19,11 +19,13 @@ from torch import Tensor
 from recon_lib import fit, hull, losses, render
 from recon_lib.fit import Photos
 from recon_lib.isosurface import dmtet, flexicubes
+from recon_lib.large_steps import UniformAdam
 from recon_lib.mesh import Mesh, edges
 
 KINDS = ("dmtet", "flexicubes")
 REACH = 1.15  # half side of the grid: the unit sphere and some air
 SMOOTH_REACH = 0.01  # standard deviation of the distance to the place whose material should be the same
+SMOOTHINGS = 2  # of the distance's gradient, over 3 x 3 x 3 grid points each
 VOLUME = 64  # points along a side of the material's volume
 
 
@@ -31,16 +33,16 @@ VOLUME = 64  # points along a side of the material's volume
 class TopologyConfig:
     kind: str = "dmtet"
     grid: int = 48  # cells along a side
-    steps: int = 200
+    steps: int = 300
     batch: int = 2  # photos a step
     light_size: int = 16  # texels along a side of the light
-    lr_sdf: float = 0.03  # grid cells a step
+    lr_sdf: float = 0.5  # grid cells a step, where the photos speak loudest
     lr_grid: float = 0.01  # of the points' and cubes' raw weights
     lr_material: float = 0.03
     lr_light: float = 0.1  # share of the start
     w_alpha: float = 1.0
-    w_sdf: float = 0.2  # of sign changes; a twentieth of it after the first quarter
-    w_deviation: float = 0.25  # of FlexiCubes' uneven cells
+    w_sdf: float = 0.02  # of sign changes; a twentieth of it after the first quarter
+    w_deviation: float = 0.01  # of FlexiCubes' uneven cells
     w_smooth: float = 0.03  # of material
     decay: float = 0.1  # the rates fall to this share at the last step
     seed: int = 0
@@ -73,6 +75,14 @@ class Isosurface:
         cubes = grid**3 if kind == "flexicubes" else 0
         self.weights = torch.zeros(cubes, 21, device=device).requires_grad_(True)
 
+    def smoothed(self, grad: Float[Tensor, " G"]) -> Float[Tensor, " G"]:
+        """The gradient as smooth changes of the field make it (a Sobolev gradient): a silhouette moves its neighbourhood."""
+        side = round(len(grad) ** (1 / 3))
+        cube = grad.reshape(1, 1, side, side, side)
+        for _ in range(SMOOTHINGS):
+            cube = torch.nn.functional.avg_pool3d(cube, 3, stride=1, padding=1)
+        return cube.reshape(-1)
+
     def mesh(self, training: bool) -> tuple[Mesh, Tensor]:
         """The surface now, and FlexiCubes' deviation (0 for the other)."""
         moved = self.points + torch.tanh(self.offsets) * (0.5 * self.cell * self.inner[:, None])
@@ -103,12 +113,13 @@ def found(
     volume[:, 3], volume[:, 5:] = 1, 0
     light = radiance.expand(6, config.light_size, config.light_size, 3).contiguous().requires_grad_(True)
     volume.requires_grad_(True)
-    rates = {
-        "sdf": (surface.sdf, config.lr_sdf), "offsets": (surface.offsets, config.lr_grid),
-        "weights": (surface.weights, config.lr_grid), "volume": (volume, config.lr_material),
-        "light": (light, config.lr_light * radiance.item()),
-    }  # fmt: skip
-    adam = torch.optim.Adam([{"params": [p], "lr": rate, "rate": rate} for p, rate in rates.values()], fused=True)
+    rates = (
+        (surface.offsets, config.lr_grid), (surface.weights, config.lr_grid), (volume, config.lr_material),
+        (light, config.lr_light * radiance.item()),
+    )  # fmt: skip
+    adam = torch.optim.Adam([{"params": [p], "lr": rate, "rate": rate} for p, rate in rates], fused=True)
+    # Plain Adam takes as large a step where only the regulariser speaks as where a silhouette does.
+    move_sdf = UniformAdam(surface.sdf)
 
     def material(place: Float[Tensor, "P 3"]) -> tuple[Tensor, Tensor]:
         at = (place.flip(-1) / REACH)[None, None, None]
@@ -133,9 +144,13 @@ def found(
         loss = colour + config.w_alpha * alpha + w_sdf * sign + config.w_smooth * rendering.covered.roughness
         loss = loss + 0.005 * losses.whiteness(light) + config.w_deviation * deviation
         adam.zero_grad()
+        surface.sdf.grad = None
         loss.backward()
+        surface.sdf.grad = surface.smoothed(surface.sdf.grad)
+        share = config.decay ** (step / config.steps)
+        move_sdf.step(config.lr_sdf * share)
         for group in adam.param_groups:
-            group["lr"] = group["rate"] * config.decay ** (step / config.steps)
+            group["lr"] = group["rate"] * share
         adam.step()
         with torch.no_grad():
             volume[:, :6].clamp_(0, 1)

@@ -87,7 +87,9 @@ def test_tangents_run_along_u_and_bitangents_up_the_image():
 
 
 def test_the_light_file_is_upright_and_in_the_frame_of_the_glb(lit_ball, tmp_path):
-    up = cubemap.directions(16)[..., 2:].clamp_min(0).expand(-1, -1, -1, 3).contiguous()  # bright towards the world's +z
+    up = (
+        cubemap.directions(16)[..., 2:].clamp_min(0).expand(-1, -1, -1, 3).contiguous()
+    )  # bright towards the world's +z
     saved(replace(lit_ball, light=up), tmp_path, (0, 0, 1))
     image = cv2.imread(str(tmp_path / "light.hdr"), cv2.IMREAD_UNCHANGED)
     assert image.shape == (256, 512, 3) and image[0].mean() > 0.9 and image[128:].max() < 0.1
@@ -131,7 +133,9 @@ def test_turning_the_world_turns_light_and_dents_with_it(lit_ball):
     before = render.render(lit_ball, VIEWS, cpu)
     after = render.render(turned, camera.moved(VIEWS, T), cpu)
     assert (before - after).abs().mean() < 1e-3
-    assert (before - render.render(replace(turned, light=lit_ball.light), camera.moved(VIEWS, T), cpu)).abs().mean() > 0.01
+    assert (
+        before - render.render(replace(turned, light=lit_ball.light), camera.moved(VIEWS, T), cpu)
+    ).abs().mean() > 0.01
 
 
 def test_a_baked_copy_looks_like_the_lit_mesh_where_nothing_shines(lit_ball):

@@ -83,7 +83,7 @@ def test_trilinear_lookup_by_texel_coordinate_footprint_and_bias(textures, bound
     da, bias = (0.3 * random(2, 2, 2, 3, 4).detach()).requires_grad_(), random(3, 2, 2, 3)
 
     def lookup(tex, uv, da=None, bias=None):
-        return cpu.texture(tex, uv, da, bias, "linear-mipmap-linear", boundary)
+        return cpu.texture(tex, uv, da, bias, None, "linear-mipmap-linear", boundary)
 
     assert gradcheck(lookup, (tex, uv, da, bias))
     bias = (1.2 + 0.5 * bias.detach()).requires_grad_()
@@ -94,7 +94,7 @@ def test_trilinear_lookup_by_texel_coordinate_footprint_and_bias(textures, bound
 
 def test_lookup_in_one_level_of_a_pyramid_by_texel_and_coordinate():
     tex, uv, bias = random(0, 1, 8, 4, 2), random(1, 1, 3, 4, 2), 1.2 + random(3, 1, 3, 4).detach()
-    assert gradcheck(lambda tex, uv: cpu.texture(tex, uv, None, bias, "linear-mipmap-nearest"), (tex, uv))
+    assert gradcheck(lambda tex, uv: cpu.texture(tex, uv, None, bias, filter_mode="linear-mipmap-nearest"), (tex, uv))
 
 
 def test_antialiased_colour_by_colour():
