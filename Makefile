@@ -24,7 +24,7 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip 127.0.0.1 --config .jupyter/jupyter_server_config.py notebooks
 
 bench: $(INSTALLED)
-	$(BIN)/python tests/bench.py
+	$(BIN)/python tests/bench.py $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -7,17 +7,22 @@ held-out photos and against its true surface.
 import json
 import platform
 import statistics
+import sys
+import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import spot
 import torch
 import trimesh
 
-from recon_lib import camera, fit, hull, ingest, mesh, meshio, render, uv, verdict
-from recon_lib.metrics import surface
-from recon_lib.raster import cpu
+from recon_lib import camera, fit, hull, ingest, mesh, meshio, refine, render, uv, verdict
+from recon_lib.metrics import checks, surface
+from recon_lib.metrics import images as images_
+from recon_lib.raster import cpu, select
 
 HOME = Path(__file__).parents[1]
 
@@ -60,16 +65,106 @@ def raster_row(size: int, reference: str) -> dict:
 def fit_row() -> dict:
     body = bumpy_ball()
     body = replace(body, verts=body.verts / body.verts.norm(dim=-1).max())
-    uvs, uv_faces, shape = uv.unwrap(body.verts, body.faces, 768)
+    uvs, uv_faces, shape = uv.unwrap(body.verts, body.faces, 512)
     body = replace(body, uvs=uvs, uv_faces=uv_faces, texture=torch.rand(*shape, 3))
     views = camera.orbit(8, 0.3, 6.8, 0.53, 256)
     photos = fit.Photos(render.render(body, views, cpu).detach(), views)
-    start = replace(body, texture=torch.full_like(body.texture, 0.5))
+    start = refine.lit(replace(body, texture=torch.full_like(body.texture, 0.5)), 16, cpu)
     steps = fit.fit(photos, start, fit.FitConfig(steps=1000), cpu)
     ms = median_ms(lambda: next(steps))
     coverage = photos.rgba[..., 3].mean().item()
-    name = f"fit, one step of two 256² views, 20k faces, {coverage:.0%} covered, texture {shape[1]}²"
-    return {"name": name, "value": ms, "unit": "ms", "reference": "<= 25; plain torch operations 60"}
+    name = f"fit with material and light, one step of two 256² views, 20k faces, {coverage:.0%} covered, texture {shape[1]}²"
+    return {"name": name, "value": ms, "unit": "ms", "reference": "<= 50; unlit plain torch 60"}
+
+
+@dataclass(frozen=True)
+class SpotRun:
+    """One reconstruction of Spot from photos in memory to the scored mesh."""
+
+    name: str
+    views: int
+    width: int  # pixels of the photos
+    photo_size: int
+    texture_size: int
+    light_size: int
+    faces: int
+    config: fit.FitConfig
+    target_db: float  # full frame; when it is passed is told
+    look_every: int  # steps between two scores on the way, whose time is not counted
+
+
+ON_CPU = SpotRun(
+    "CPU", 24, 256, 256, 448, 16, 12000, fit.FitConfig(steps=300, lr_vertex=0.04), 29.6, 100
+)  # fmt: skip
+ON_GPU = SpotRun(
+    "GPU", 100, 512, 384, 1024, 32, 24000,
+    fit.FitConfig(steps=500, batch=8, lr_vertex=0.01, lr_light=0.2, smoothness=24.0), 34.69, 10,
+)  # fmt: skip
+
+
+def spot_rows(run: SpotRun, raster: ModuleType) -> list[dict]:
+    """Hull, unwrapping, fit and export are timed, in this order, the first time that this process does them."""
+    (images, cameras), (unseen, unseen_cameras) = spot.photos("train", run.width), spot.photos("test", run.width)
+    chosen = torch.arange(run.views) * (len(images) // run.views)
+    images, cameras = tuple(images[i] for i in chosen), cameras[chosen]
+    began = time.perf_counter()
+    alphas = [image[..., 3] / np.float32(255) for image in images]
+    carved = hull.visual_hull(alphas, cameras, hull.HullConfig(faces=run.faces))
+    carved_s = time.perf_counter() - began
+    setup = refine.prepare(images, cameras, carved, run.photo_size, raster, run.texture_size, run.light_size)
+    prepared_s, passed_s, uncounted_s = time.perf_counter() - began, float("nan"), 0.0
+    for state in refine.run(setup, run.config, raster):
+        if state.fit.step and state.fit.step % run.look_every == 0 and not passed_s < 1e9:
+            now = time.perf_counter()
+            shown = full_frame_db(setup, state.fit.mesh, unseen, unseen_cameras, raster)
+            uncounted_s += time.perf_counter() - now
+            if shown > run.target_db:
+                passed_s = time.perf_counter() - began - uncounted_s
+    body = refine.finished(setup, state.kept.mesh)
+    total_s = time.perf_counter() - began - uncounted_s
+    memory = (torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 2**30 if raster.DEVICE == "cuda" else 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        files = meshio.save(body, Path(folder), np.array([0.0, 0.0, 1.0]))["files"]
+        T = np.array(files["mesh.glb"]["T_world_file"])
+        read = meshio.load(Path(folder) / "mesh.glb", T, Path(folder) / "light.hdr", run.light_size)
+    scores = [images_.compare(read, unseen[i], unseen_cameras[[i]], cpu).score for i in range(len(unseen))]
+    mean, distance = images_.mean_score(scores), surface.distance(read, spot.true_mesh())
+    diagonal = (spot.true_mesh().verts.max(0).values - spot.true_mesh().verts.min(0).values).norm().item()
+    topology = checks.topology(read.verts, read.faces)
+    upstream = run.name == "GPU"
+    what = f"spot, {run.name}, {run.views} views at {run.width}²"
+    rows = [
+        ("full-frame PSNR of 25 unseen views", mean.psnr_full_db, "dB", ">= 36.5; nvdiffrec 34.7" if upstream else "29.6"),
+        ("PSNR in the mask", mean.psnr_db, "dB", ">= 32; nvdiffrec 30.4" if upstream else ">= 26, stretch 28; hull 22.9"),
+        ("SSIM in the mask", mean.ssim, "", ">= 0.93; nvdiffrec 0.905" if upstream else ""),
+        (f"seconds until {run.target_db} dB", passed_s, "s", "<= 10; nvdiffrec 167 to 218" if upstream else ""),
+        ("seconds in all", total_s, "s", "" if upstream else "<= 60"),
+        ("of these visual hull", carved_s, "s", ""),
+        ("of these crops, unwrapping, projection", prepared_s - carved_s, "s", ""),
+        (f"one step of {run.config.batch} photos", 1e3 * (total_s - prepared_s) / run.config.steps, "ms",
+         "nvdiffrec 92 to 245" if upstream else ""),
+        ("mean point-to-surface distance", 100 * distance.accuracy / diagonal, "% of diagonal",
+         "<= 0.12; nvdiffrec 0.18" if upstream else ""),
+        ("F-score at 1 %", distance.f_score_1_percent, "", ">= 0.985; nvdiffrec 0.966" if upstream else ""),
+        ("bodies", topology.bodies, "", "1; nvdiffrec 4" if upstream else "1"),
+        ("faces", len(read.faces), "", "<= 100k" if upstream else ""),
+    ]  # fmt: skip
+    if upstream:
+        rows.append(("GPU memory in use at the end", memory, "GiB", "<= 6; nvdiffrec 8.5"))
+    return [{"name": f"{what}: {n}", "value": float(v), "unit": u, "reference": r} for n, v, u, r in rows]
+
+
+@torch.no_grad()
+def full_frame_db(setup: refine.Setup, body: mesh.Mesh, unseen, cameras: camera.Cameras, raster: ModuleType) -> float:
+    """Of every fifth unseen view, straight from the fit: to see when a quality is passed."""
+    seen = camera.on_device(camera.moved(cameras, setup.T_unit_world), raster.DEVICE)
+    total = []
+    for i in range(0, len(unseen), 5):
+        rgba = render.photographed(body, seen[[i]], raster)[0]
+        true, _ = images_.on_white(unseen[i], unseen[i].shape[1::-1])
+        difference = render.over_white_srgb(rgba).cpu().double() - torch.from_numpy(true)
+        total.append(-10 * torch.log10(difference.square().mean()).item())
+    return sum(total) / len(total)
 
 
 def sample_rows() -> list[dict]:
@@ -114,21 +209,31 @@ def quality_rows(name: str, path: Path, photos, truth: mesh.Mesh) -> list[dict]:
     ]  # fmt: skip
 
 
-def main() -> None:
-    rows = [
-        raster_row(256, "<= 5; DRTK's C++ CPU kernels 10.8"),
-        raster_row(512, "DRTK's C++ CPU kernels 38"),
-        fit_row(),
-        *sample_rows(),
-    ]
+def main(on_gpu: bool) -> None:
+    """With `--gpu` only what needs one, in a process that has done nothing before."""
+    rows = []
+    if not spot.FOLDER.exists():
+        print(f"skipped: Spot is not there; name its folder in RECON_SPOT (looked in {spot.FOLDER})")
+    elif on_gpu:
+        rows += spot_rows(ON_GPU, select.rasteriser("cuda")[0])
+    else:
+        rows += spot_rows(ON_CPU, cpu)
+    if not on_gpu:
+        rows += [
+            raster_row(256, "<= 5; DRTK's C++ CPU kernels 10.8"),
+            raster_row(512, "DRTK's C++ CPU kernels 38"),
+            fit_row(),
+            *sample_rows(),
+        ]
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         print(f"{row['name']:{width}}  {row['value']:9.4g} {row['unit']:14} {row['reference']}")
     folder = HOME / "outputs" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    (folder / "cpu.json").write_text(json.dumps([row | machine for row in rows], indent=1))
+    machine |= {"gpu": torch.cuda.get_device_name()} if on_gpu else {}
+    (folder / ("gpu.json" if on_gpu else "cpu.json")).write_text(json.dumps([row | machine for row in rows], indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    main(on_gpu="--gpu" in sys.argv)

@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from jaxtyping import install_import_hook
 LIB = Path(__file__).parents[1] / "recon_lib"
 SAMPLES = LIB.parent / "samples"
 # numba compiles functions as they are written, so modules with kernels stay as they are.
-CHECKED = [p for p in LIB.rglob("*.py") if p.name != "__init__.py" and "njit" not in p.read_text()]
+CHECKED = [
+    p for p in LIB.rglob("*.py")
+    if p.name != "__init__.py" and "njit" not in p.read_text() and (p.name != "cuda.py" or find_spec("nvdiffrast"))
+]  # fmt: skip
 install_import_hook([".".join(p.relative_to(LIB.parent).with_suffix("").parts) for p in CHECKED], "beartype.beartype")
 
 import numpy as np
@@ -21,7 +25,12 @@ from recon_lib import hull, ingest, mesh, refine, uv
 from recon_lib.raster import cpu
 
 
-@pytest.fixture(params=["cpu"])
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available() or find_spec("nvdiffrast") is None, reason="needs a CUDA GPU and nvdiffrast"
+)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=needs_cuda)])
 def raster(request):
     """The implementations of the four operations, each with new tensors on its own device."""
     with torch.device(request.param):
