@@ -24,7 +24,6 @@ import trimesh
 from recon_lib import hull, ingest, mesh, refine, uv
 from recon_lib.raster import cpu
 
-
 needs_cuda = pytest.mark.skipif(
     not torch.cuda.is_available() or find_spec("nvdiffrast") is None, reason="needs a CUDA GPU and nvdiffrast"
 )
