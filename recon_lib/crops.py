@@ -4,6 +4,8 @@ A crop is the area mean of the photo's pixels, taken in linear light; its camera
 is cut at the photo's border, so it may be stretched, which the camera's two focal lengths carry. Axes: B photos.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from PIL import Image
@@ -21,9 +23,10 @@ def crop_photos(
     """`images` are H W 4 uint8, straight alpha, sRGB; the result is B x size x size x 4."""
     boxes = torch.tensor([_box(image[..., 3]) for image in images])
     crops = []
-    for i, image in enumerate(images):
-        crops.append(_cropped(image, boxes[i].tolist(), size))
-        progress((i + 1) / len(images), "cropping photos")
+    with ThreadPoolExecutor() as pool:
+        for crop in pool.map(_cropped, images, boxes.tolist(), [size] * len(images)):
+            crops.append(crop)
+            progress(len(crops) / len(images), "cropping photos")
     return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
 
 

@@ -5,6 +5,7 @@ signed pixel distance to the mask's outline times the pixel's footprint there, s
 not on them. A view that does not see a point says nothing about it. Lengths are world units. Axes: V vertices, F faces.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -35,7 +36,8 @@ def visual_hull(
     Raises ValueError where the masks contradict the cameras: no point is inside all of them.
     """
     progress(0, "measuring masks")
-    distances = [signed_distance(alpha) for alpha in alphas]
+    with ThreadPoolExecutor() as pool:
+        distances = list(pool.map(signed_distance, alphas))
     progress(0.2, "bounding the object")
     centre, half = _first_box(alphas, cameras)
     field, origin, spacing = _field(

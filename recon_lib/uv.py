@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recon_lib.mesh import Mesh
 
+CHARTS = 40  # at least: flattening a chart takes time that grows faster than its size
 PADDING_TEXELS = 3  # between charts, so that bilinear taps and two mip levels stay inside their own chart
 
 
@@ -27,6 +28,8 @@ def unwrap(
     fill = 0.56 * (1 - 40 / size)
     a, b, c = verts[faces.long()].unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1).sum().item() / 2
+    charts = xatlas.ChartOptions()
+    charts.max_chart_area = area / CHARTS
     while True:
         atlas = xatlas.Atlas()
         atlas.add_mesh(verts.numpy(), faces.numpy().astype(np.uint32))
@@ -34,7 +37,7 @@ def unwrap(
         pack.padding = PADDING_TEXELS
         pack.texels_per_unit = size * (fill / area) ** 0.5
         pack.create_image = False
-        atlas.generate(xatlas.ChartOptions(), pack)
+        atlas.generate(charts, pack)
         if max(atlas.width, atlas.height) <= size:
             _, uv_faces, uvs = atlas[0]
             return torch.from_numpy(uvs), torch.from_numpy(uv_faces.astype(np.int32)), (atlas.height, atlas.width)

@@ -19,7 +19,7 @@ import spot
 import torch
 import trimesh
 
-from recon_lib import camera, fit, hull, ingest, mesh, meshio, refine, render, uv, verdict
+from recon_lib import camera, fit, hull, ingest, mesh, meshio, refine, render, uv, verdict, warm
 from recon_lib.metrics import checks, surface
 from recon_lib.metrics import images as images_
 from recon_lib.raster import cpu, select
@@ -102,12 +102,14 @@ ON_GPU = SpotRun(
 )  # fmt: skip
 
 
-def spot_rows(run: SpotRun, raster: ModuleType) -> list[dict]:
+def spot_rows(run: SpotRun, device: str) -> list[dict]:
     """Hull, unwrapping, fit and export are timed, in this order, the first time that this process does them."""
     (images, cameras), (unseen, unseen_cameras) = spot.photos("train", run.width), spot.photos("test", run.width)
     chosen = torch.arange(run.views) * (len(images) // run.views)
     images, cameras = tuple(images[i] for i in chosen), cameras[chosen]
     began = time.perf_counter()
+    raster, _ = select.rasteriser(device)
+    warm.beside(raster)
     alphas = [image[..., 3] / np.float32(255) for image in images]
     carved = hull.visual_hull(alphas, cameras, hull.HullConfig(faces=run.faces))
     carved_s = time.perf_counter() - began
@@ -214,10 +216,8 @@ def main(on_gpu: bool) -> None:
     rows = []
     if not spot.FOLDER.exists():
         print(f"skipped: Spot is not there; name its folder in RECON_SPOT (looked in {spot.FOLDER})")
-    elif on_gpu:
-        rows += spot_rows(ON_GPU, select.rasteriser("cuda")[0])
     else:
-        rows += spot_rows(ON_CPU, cpu)
+        rows += spot_rows(ON_GPU if on_gpu else ON_CPU, "cuda" if on_gpu else "cpu")
     if not on_gpu:
         rows += [
             raster_row(256, "<= 5; DRTK's C++ CPU kernels 10.8"),

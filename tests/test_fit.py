@@ -69,7 +69,8 @@ def weighed(ball, **weight) -> mesh.Mesh:
     """After 60 steps with that weight, on photos of a reddish shiny ball under coloured light."""
     tinted = torch.tensor([1.0, 0.7, 0.4]) * (1 + 0.5 * cubemap.directions(16)[..., 1:2])
     true = replace(lit(ball), light=tinted)
-    start = lit(replace(ball, texture=torch.full_like(ball.texture, 0.4)))
+    noise = torch.rand(ball.texture.shape, generator=torch.Generator().manual_seed(0))
+    start = lit(replace(ball, texture=0.3 + 0.2 * noise))
     quiet = {"w_smooth": 0.0, "w_occlusion": 0.0, "w_white": 0.0} | weight
     return last(fit.fit(photos_of(true), start, fit.FitConfig(steps=60, **quiet), cpu)).mesh
 

@@ -25,7 +25,19 @@ MAY_USE = {  # third-party packages of the lower layers
     1: {"torch", "numpy", "scipy", "numba", "jaxtyping", "skimage", "xatlas", "trimesh", "cholespy", "gpytoolbox", "PIL",
         "fast_simplification", "cv2"},
 }  # fmt: skip
-STANDARD = {"math", "dataclasses", "typing", "types", "collections", "logging", "functools", "importlib", "itertools"}
+STANDARD = {
+    "math",
+    "dataclasses",
+    "typing",
+    "types",
+    "collections",
+    "logging",
+    "functools",
+    "importlib",
+    "itertools",
+    "concurrent",
+    "threading",
+}
 
 
 def modules():

@@ -4,6 +4,7 @@ nvdiffrast is not part of this project and has a licence of its own (non-commerc
 two runs differ in their last bits.
 """
 
+import threading
 from functools import cache
 
 import nvdiffrast.torch as dr
@@ -15,7 +16,8 @@ DEVICE = "cuda"
 
 
 @cache
-def _context(device: int) -> dr.RasterizeCudaContext:
+def _context(device: int, thread: int) -> dr.RasterizeCudaContext:
+    """A context is not for two threads at once."""
     return dr.RasterizeCudaContext(device=device)
 
 
@@ -25,7 +27,8 @@ def rasterize(
     """As `cpu.rasterize`; vertices are snapped to 1/16 pixel for coverage."""
     if len(faces) == 0 or min(resolution) < 1:
         raise ValueError(f"rasterize: {len(faces)} faces at {resolution} pixels, need at least one of each")
-    rast, db = dr.rasterize(_context(torch.cuda.current_device()), pos.contiguous(), faces, resolution, grad_db=grad_db)
+    context = _context(torch.cuda.current_device(), threading.get_ident())
+    rast, db = dr.rasterize(context, pos.contiguous(), faces, resolution, grad_db=grad_db)
     return rast, db if grad_db else rast.new_zeros(*rast.shape[:3], 0)
 
 
