@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from recon_lib import camera, meshio, refine, render
+from recon_lib import camera, colour, meshio, refine, render
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh
+from recon_lib.shading import cubemap
 
 TURNTABLE_ELEVATION_RADIANS = radians(20)
 TURNTABLE_FOV_RADIANS = radians(26)
 TURN_MILLISECONDS = 3600
+LIGHT_HEIGHT = 128  # pixels of the light's picture
 
 
 def upright(mesh: Mesh, up: np.ndarray) -> Mesh:
@@ -38,6 +40,20 @@ def turntable(mesh: Mesh, frames: int, width: int, raster: ModuleType) -> Iterat
     return _pictures(
         mesh, camera.orbit(frames, TURNTABLE_ELEVATION_RADIANS, distance, TURNTABLE_FOV_RADIANS, width), raster
     )
+
+
+def material(mesh: Mesh, raster: ModuleType) -> dict[str, np.ndarray]:
+    """The mesh's textures and its light, which is shown latitude-longitude and as bright as its brightest spot allows."""
+    pictures = {"colour" if mesh.light is None else "base colour": np.asarray(meshio.texture_image(mesh))}
+    if mesh.light is None:
+        return pictures
+    grey = (mesh.surface[..., :3] * 255).round().byte().numpy()
+    pictures |= {name: grey[..., [i] * 3] for i, name in enumerate(("occlusion", "roughness", "metallic"))}
+    offset = (mesh.surface[..., 3:] * 0.5 + 0.5).clamp(0, 1)
+    to = cubemap.latlong_directions(LIGHT_HEIGHT)
+    light = raster.texture(mesh.light[None], to[None], boundary_mode="cube")[0]
+    shown = colour.linear_to_srgb(light / light.max().clamp_min(1e-6))
+    return pictures | {n: (t * 255).round().byte().numpy() for n, t in (("normal offset", offset), ("light", shown))}
 
 
 def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> np.ndarray:
