@@ -252,8 +252,8 @@ def _material_terms(mesh: Mesh, covered: Covered, config: FitConfig) -> dict:
     return terms
 
 
-def history_table(rows: list[tuple[int, Tensor]]) -> Float[np.ndarray, "R 1+L"]:
-    """(step, losses) rows as one array."""
+def history_table(rows: list[tuple[int, Tensor]]) -> Float[np.ndarray, "R C"]:
+    """(step, losses) rows as one array, a column for the step and one for each of LOSSES."""
     if not rows:
         return np.zeros((0, 1 + len(LOSSES)))
     steps = np.array([step for step, _ in rows], float)

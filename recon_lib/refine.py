@@ -193,14 +193,20 @@ def run(setup: Setup, config: FitConfig, raster: ModuleType, controls: Controls 
             kept = Kept(0, setup.given, *[validation_psnr_db(setup.given, setup.validation, raster)] * 2)
     for state in _steps(setup, config, raster, controls):
         is_due = state.step > 0 and (state.step % VALIDATE_EVERY == 0 or state.step == config.steps)
-        if not setup.validation:
-            kept = kept._replace(step=state.step, mesh=state.mesh)
-        elif is_due:
-            with torch.no_grad():
-                psnr_db = validation_psnr_db(state.mesh, setup.validation, raster)
-            if psnr_db > kept.psnr_db:
-                kept = kept._replace(step=state.step, mesh=fit.snapshot(state.mesh), psnr_db=psnr_db)
+        if is_due or not setup.validation:
+            kept = better(setup, state, kept, raster)
         yield RefineState(state, kept)
+
+
+def better(setup: Setup, state: FitState, kept: Kept, raster: ModuleType) -> Kept:
+    """The state, if it explains the validation photos better than what is kept; without such photos, the state."""
+    if not setup.validation:
+        return kept._replace(step=state.step, mesh=state.mesh)
+    with torch.no_grad():
+        psnr_db = validation_psnr_db(state.mesh, setup.validation, raster)
+    if psnr_db <= kept.psnr_db:
+        return kept
+    return kept._replace(step=state.step, mesh=fit.snapshot(state.mesh), psnr_db=psnr_db)
 
 
 def _steps(setup: Setup, config: FitConfig, raster: ModuleType, controls: Controls | None) -> Iterator[FitState]:

@@ -57,7 +57,10 @@ def drive(
         with torch.no_grad():
             return _picture(render.render(mesh, cameras, raster)[0])
 
-    return Panel(steps, config.steps, controls, _picture(view.rgba[0]), rendering)
+    def at_the_stop(state: RefineState) -> Kept:
+        return refine.better(setup, state.fit, state.kept, raster)
+
+    return Panel(steps, config.steps, controls, _picture(view.rgba[0]), rendering, at_the_stop)
 
 
 class Batch:
@@ -82,10 +85,10 @@ class Panel:
 
     def __init__(
         self, steps: Iterator[RefineState], total: int, controls: Controls, photo: np.ndarray,
-        rendering: Callable[[Mesh], np.ndarray],
+        rendering: Callable[[Mesh], np.ndarray], at_the_stop: Callable[[RefineState], Kept],
     ):  # fmt: skip
         self._steps, self._total, self._controls = steps, total, controls
-        self._photo, self._rendering = photo, rendering
+        self._photo, self._rendering, self._at_the_stop = photo, rendering, at_the_stop
         self._running, self._stopped, self._refreshed = False, False, 0.0
         self.result = FitResult()
         self._toggle = ipywidgets.Button(description="start", icon="play", button_style="primary")
@@ -131,6 +134,8 @@ class Panel:
                 await asyncio.sleep(0.05)
             if self._stopped:
                 break
+        if self._stopped:
+            state = state._replace(kept=self._at_the_stop(state))
         self._show(state)
         self.result.mesh = fit.snapshot(state.kept.mesh)
         self._toggle.disabled = self._keep.disabled = True

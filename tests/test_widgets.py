@@ -1,0 +1,59 @@
+"""The panel without a browser: what its buttons do to the fit."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recon_lib import camera, fit, refine, render, widgets
+from recon_lib.raster import cpu
+from recon_lib.run import Stage
+from recon_lib.scene import Scene
+
+
+@pytest.fixture(scope="module")
+def setup(ball):
+    views = camera.orbit(8, 0.3, 5.0, 0.5, 48)
+    shown, kept = refine.split(fit.Photos(render.photographed(ball, views, cpu), views))
+    grey = replace(ball, texture=torch.full_like(ball.texture, 0.5))
+    return refine.Setup(torch.eye(4), shown, kept, grey, refine.lit(grey, 16, cpu))
+
+
+def panel(setup, monkeypatch, steps: int = 30) -> widgets.Panel:
+    monkeypatch.setattr(widgets, "watched", lambda: True)
+    image = np.zeros((48, 48, 4), np.uint8)
+    image[10:40, 10:40] = 255
+    photos = Scene(("a",), (image,), camera.orbit(1, 0.3, 5.0, 0.5, 48), np.array([True]), np.array([0.0, 1, 0]))
+    config = fit.FitConfig(steps=steps)
+    return widgets.drive(setup, config, fit.Controls(config), cpu, photos, object.__new__(Stage))
+
+
+def test_the_panel_waits_for_start_and_then_does_the_same_steps_as_the_loop(setup, monkeypatch):
+    async def watch():
+        shown = panel(setup, monkeypatch)
+        await asyncio.sleep(0.3)
+        before = len(shown.result.history)
+        shown._on_toggle(None)
+        return before, await shown.finished()
+
+    before, found = asyncio.run(watch())
+    assert before <= 1 and len(found.history) >= 30 and found.error == ""
+    config = fit.FitConfig(steps=30)
+    loop = asyncio.run(widgets.Batch(refine.run(setup, config, cpu), 30, lambda share, what: None).finished())
+    assert torch.equal(found.mesh.verts, loop.mesh.verts) and found.kept.step == loop.kept.step
+
+
+def test_stop_and_keep_keeps_the_state_that_was_stopped_at_if_it_is_the_best(setup, monkeypatch):
+    async def watch():
+        shown = panel(setup, monkeypatch, 1000)
+        shown._on_toggle(None)
+        while not shown.result.history or shown.result.history[-1][0] < 12:
+            await asyncio.sleep(0.01)
+        shown._on_keep(None)
+        return await shown.finished()
+
+    found = asyncio.run(watch())
+    assert found.kept.step == found.history[-1][0] < 25
+    assert found.kept.psnr_db > found.kept.given_psnr_db
