@@ -1,6 +1,7 @@
 """A lit mesh in files: material, normal map, tangents, light; and what becomes of it without light."""
 
 import json
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,12 @@ def test_a_lit_mesh_read_back_renders_the_same(lit_ball, tmp_path, up):
 
 def test_the_lit_glb_is_plain_gltf_without_an_error(lit_ball, tmp_path):
     saved(lit_ball, tmp_path, (0, 0, 1))
+    data = (tmp_path / "mesh.glb").read_bytes()
+    tree = json.loads(data[20 : 20 + struct.unpack("<I", data[12:16])[0]])
+    attributes = tree["meshes"][0]["primitives"][0]["attributes"]
+    assert set(attributes) == {"POSITION", "NORMAL", "TANGENT", "TEXCOORD_0"} and "extensionsUsed" not in tree
+    material = tree["materials"][0]
+    assert {"normalTexture", "occlusionTexture", "pbrMetallicRoughness"} <= set(material)
     if not VALIDATOR.exists():
         pytest.skip("gltf-validator is not installed: make validator (needs npm)")
     command = ["node", "-e", VALIDATE, str(VALIDATOR), str(tmp_path / "mesh.glb")]
