@@ -94,7 +94,7 @@ def test_the_distance_to_a_mesh_is_negative_inside():
 def test_only_the_largest_body_is_kept():
     large, small = mesh.icosphere(3), mesh.icosphere(1)
     both = mesh.Mesh(
-        torch.cat([small.verts + 5, large.verts]), torch.cat([small.faces, large.faces + len(small.verts)])
+        torch.cat([large.verts, small.verts + 5]), torch.cat([large.faces, small.faces + len(large.verts)])
     )
     kept = topology.largest_body(both)
     assert len(kept.faces) == len(large.faces) and kept.verts.norm(dim=-1).max() < 1.01
