@@ -1,7 +1,8 @@
 """The command line: it parses, calls and prints.
 
-Exit codes: 0 the run is done, whatever its verdict; 1 a stage failed; 2 the parameters or inputs will not do; 130
-interrupted. An error is told on stderr, without a traceback, a line a problem.
+Exit codes: 0 the run is done, whatever its verdict; 1 a stage failed, or `doctor` found what was asked for wanting; 2 the
+parameters or inputs will not do; 130 interrupted. An error is told on stderr, without a traceback, a line a problem. Each
+command imports what it needs: `doctor` has to run where a package is missing.
 """
 
 import argparse
@@ -10,12 +11,11 @@ import logging
 import re
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
-
-import yaml
-
-from recon_lib import params, pipeline
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 SCORES = ("psnr_db", "ssim", "psnr_full_db", "ssim_full", "mask_iou", "views")
@@ -27,8 +27,6 @@ def main(arguments: list[str] | None = None) -> int:
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return options.command(options)
-    except pipeline.StageError as error:
-        return _say(str(error), FAILED)
     except ValueError as error:
         return _say(str(error), REFUSED)
     except KeyboardInterrupt:
@@ -39,25 +37,80 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    notebooks = Path(options.notebooks)
+    from recon_lib import params, pipeline
+
+    notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
     home = notebooks.absolute().parent
     asked, name = _asked(options, home)
     name = options.name or name
     if not re.fullmatch(r"[\w.-]*\w", name):
         raise ValueError(f"name: got {name!r}, needed letters, digits, - _ and . only, with a letter or digit last")
     folder = home / "outputs" / name
-    content = pipeline.run(asked, folder, options.stages, notebooks, options.force, timeout_s=options.timeout)
+    stages = options.stages or params.STAGES
+    timeout_s = pipeline.TIMEOUT_S if options.timeout is None else options.timeout
+    try:
+        content = pipeline.run(asked, folder, stages, notebooks, options.force, timeout_s=timeout_s)
+    except pipeline.StageError as error:
+        return _say(str(error), FAILED)
     if content["stages"]["4_metrics"]["state"] in pipeline.FINISHED:
         print(table(json.loads((folder / "metrics" / "verdict.json").read_text())))
     print(f"report: {folder / 'report.html'}")
     return DONE
 
 
+def list_weights(options: argparse.Namespace) -> int:
+    folder = _folder(options)
+    print(_needs(folder))
+    print(f"folder: {folder}")
+    return DONE
+
+
+def fetch_weights(options: argparse.Namespace) -> int:
+    from recon_lib import fetch
+
+    folder, revisions = _folder(options), dict(_revision(item) for item in options.revision)
+    print(_needs(folder), flush=True)
+    with _bar() as progress:
+        fetched = fetch.fetch(folder, revisions, progress)
+    for id, revision in fetched.items():
+        print(f"fetched {id} {revision}")
+    print(f"whole: {folder}")
+    return DONE
+
+
+def verify_weights(options: argparse.Namespace) -> int:
+    from recon_lib import weights
+
+    folder = _folder(options)
+    with _bar() as progress:
+        weights.verify(folder, progress)
+    print(f"ok: every file in {folder} has the sha256 of its {weights.LOCK}")
+    return DONE
+
+
+def examine(options: argparse.Namespace) -> int:
+    from recon_lib import doctor
+
+    found = doctor.examine()
+    if options.json:
+        print(json.dumps([asdict(row) for row in found], indent=1))
+    else:
+        print(_columns([("check", "state", "needed", "found")] + [(r.name, r.state, r.needed, r.found) for r in found]))
+        for row in found:
+            if row.mend:
+                print(f"to mend {row.name}: {row.mend}")
+    return DONE if doctor.passes(found, options.purpose) else FAILED
+
+
 def table(verdict: dict[str, Any]) -> str:
     rows = [("verdict", verdict["status"], "", "")]
     rows += [(name, _number(verdict[name]), "", "") for name in SCORES]
     rows += [(check["name"], _number(check["value"]), check["limit"], check["status"]) for check in verdict["checks"]]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return _columns(rows)
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
@@ -66,25 +119,59 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="recon", description="Photos of one object in, a validated textured mesh out."
     )
-    command = parser.add_subparsers(required=True).add_parser("run", help="run the notebooks over one set of photos")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="run the notebooks over one set of photos"))
+    _add_weights(commands.add_parser("weights", help="the weights that ReconViaGen needs"))
+    examining = commands.add_parser("doctor", help="what this machine has of what is needed, and what mends it")
+    examining.set_defaults(command=examine)
+    examining.add_argument("--json", action="store_true", help="a list of rows: name, state, found, needed, mend")
+    purposes = ("cpu", "gpu", "reconviagen")
+    examining.add_argument(
+        "--for", dest="purpose", choices=purposes, help="exit with 1 if this lacks anything; else cpu"
+    )
+    return parser
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=run)
     source = command.add_mutually_exclusive_group()
     source.add_argument("params", nargs="?", metavar="PARAMS.yaml", help="parameter file")
     source.add_argument("--preset", metavar="NAME", help="params/NAME.yaml; quick if only --photos is given")
     command.add_argument("--photos", metavar="DIR", help="folder of photos, instead of the parameter file's")
     command.add_argument("--name", help="run folder, outputs/NAME; else named after the parameter file or the photos")
-    command.add_argument("--stages", nargs="+", default=params.STAGES, metavar="STAGE", help="only these")
+    command.add_argument("--stages", nargs="+", metavar="STAGE", help="only these")
     command.add_argument(
         "--set", action="append", default=[], metavar="STAGE.NAME=VALUE", help="one parameter, as YAML"
     )
     command.add_argument("--force", action="store_true", help="reuse nothing")
-    command.add_argument("--timeout", type=float, default=pipeline.TIMEOUT_S, metavar="SECONDS", help="for one stage")
-    command.add_argument("--notebooks", default=str(pipeline.NOTEBOOKS), metavar="DIR", help="the stages' notebooks")
-    return parser
+    command.add_argument(
+        "--mode", choices=("both", "reconviagen", "nvdiffrec"),
+        help="ReconViaGen and refinement, ReconViaGen alone, or refinement of a visual hull; else as the parameters say",
+    )  # fmt: skip
+    command.add_argument(
+        "--soft-limit", type=float, metavar="SECONDS", help="for the run: refinement ends there and keeps its best"
+    )
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for one stage")
+    command.add_argument("--notebooks", metavar="DIR", help="the stages' notebooks")
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="what is needed, under which licence, and what is there")
+    fetching = actions.add_parser("fetch", help="download what is not there; an interrupted download goes on")
+    verifying = actions.add_parser("verify", help="hash every file and compare it with the folder's lock")
+    for action, called in ((listing, list_weights), (fetching, fetch_weights), (verifying, verify_weights)):
+        action.set_defaults(command=called)
+        action.add_argument("--folder", metavar="DIR", help="else RECON_WEIGHTS, else weights/ in the repository")
+    fetching.add_argument(
+        "--revision", action="append", default=[], metavar="ID=REVISION", help="another one than is pinned"
+    )
 
 
 def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], str]:
     """The parameters asked for, and the run's name if none is given."""
+    from recon_lib import params
+
     if not (options.params or options.preset or options.photos):
         raise ValueError("nothing to run: give a parameter file, --preset or --photos")
     path = Path(options.params) if options.params else _preset(options.preset or "quick", home / "params")
@@ -100,6 +187,8 @@ def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], st
 
 
 def _preset(name: str, folder: Path) -> Path:
+    from recon_lib import params
+
     there = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in there:
         raise ValueError(f"preset: {params.unknown(name, tuple(there))}")
@@ -107,6 +196,8 @@ def _preset(name: str, folder: Path) -> Path:
 
 
 def _setting(item: str) -> tuple[str, str, Any]:
+    import yaml
+
     found = re.fullmatch(r"([^.=]+)\.([^.=]+)=(.*)", item, re.DOTALL)
     if found is None:
         raise ValueError(f"--set: got {item!r}, needed STAGE.NAME=VALUE")
@@ -114,6 +205,44 @@ def _setting(item: str) -> tuple[str, str, Any]:
         return found[1], found[2], yaml.safe_load(found[3])
     except yaml.YAMLError as error:
         raise ValueError(f"--set: got {item!r}, whose value is not YAML") from error
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    from recon_lib import weights
+
+    return Path(options.folder).expanduser().absolute() if options.folder else weights.folder()
+
+
+def _revision(item: str) -> tuple[str, str]:
+    id, equals, revision = item.partition("=")
+    if not (id and equals and revision):
+        raise ValueError(f"--revision: got {item!r}, needed ID=REVISION")
+    return id, revision
+
+
+def _needs(folder: Path) -> str:
+    """The table of weights, four lines a row."""
+    from recon_lib import weights
+
+    there = weights.provenance(folder) if (folder / weights.LOCK).exists() else {}
+    return "\n".join(
+        f"{need.id}: {need.purpose}, {need.size_gb:.2g} GB\n  licence: {need.licence}\n"
+        f"  pinned: {need.revision or 'main at the first download'}\n  there: {there.get(need.id, 'not fetched')}"
+        for need in weights.NEEDED
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[float, str], None]]:
+    from tqdm import tqdm
+
+    with tqdm(total=100, bar_format="{desc:48.48} {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}") as bar:
+
+        def progress(share: float, what: str) -> None:
+            bar.set_description_str(what, refresh=False)
+            bar.update(100 * share - bar.n)
+
+        yield progress
 
 
 def _number(value: Any) -> str:

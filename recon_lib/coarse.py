@@ -1,56 +1,172 @@
 """The coarse mesh: one contract for every backend that stage 2 can choose.
 
-Images and masks, with or without cameras, go in; a mesh, the frame it is in, the cameras where the backend found its own,
-and where it all came from come out. Nothing falls back silently: `auto` chooses and says why, a named backend runs or
-refuses.
+Images and masks, with or without cameras, go in; a mesh in the world, the cameras where the backend had to find them, and
+where it all came from come out. Nothing falls back silently: `auto` chooses before anything runs and says why, a named
+backend runs or refuses. Photos without cameras: the world is the mesh's own frame, z up.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from recon_lib import hull
+from recon_lib import align, bodies, camera_fit, hull, refine, weights
+from recon_lib.bodies import Bodies
 from recon_lib.camera import Cameras
 from recon_lib.hull import HullConfig
 from recon_lib.mesh import Mesh
+from recon_lib.metrics import checks
+from recon_lib.raster import cpu
+from recon_lib.reconviagen import sample, upstream
+from recon_lib.reconviagen.outcomes import Outcome
+from recon_lib.reconviagen.sample import SampleConfig
 from recon_lib.scene import Scene
 
 BACKENDS = ("hull", "reconviagen")
+AMBIGUOUS_IOU = 0.01  # two fits whose overlaps differ by less are as good as each other
+MOSTLY_ONE = 0.5  # share of the surface that one body should have
+
+
+@dataclass(frozen=True)
+class GeneratedConfig:
+    """What happens to a generated mesh before it is anyone's."""
+
+    clean: bool = True  # one solid of its largest body, without confetti and inner shells
+    least_iou: float = 0.7  # mean overlap of its silhouettes with the masks, below which it is refused
 
 
 @dataclass(frozen=True, eq=False)
 class Coarse:
-    mesh: Mesh
-    T_world_mesh: np.ndarray  # 4 x 4
-    cameras: Cameras | None  # None: the scene's own
+    mesh: Mesh  # in the world
+    cameras: Cameras | None  # found by the backend; None: the scene has its own
+    bodies: Bodies  # of the mesh as the backend made it
+    iou: dict[str, float]  # overlap of silhouettes and masks, by view; empty for a hull, which is made of them
     backend: str
     reason: str  # one sentence: why this backend
+    remarks: tuple[str, ...]  # sentences that a reader of the mesh should know
     provenance: dict
 
 
-def choose(backend: str) -> tuple[str, str]:
+def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:
     """The backend to run and why, for `auto` or a name.
 
-    Raises ValueError for a backend that cannot run here.
+    Raises ValueError for a backend that cannot run here or not with these photos.
     """
-    if backend == "auto":
-        return "hull", "`auto` chose the visual hull: this version has no other backend that can run"
-    if backend == "reconviagen":
-        raise ValueError(
-            "backend reconviagen: got a version without its adapter, need one that has it; choose hull or auto"
-        )
-    if backend not in BACKENDS:
+    if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend: got {backend!r}, need auto or one of {BACKENDS}")
-    return backend, f"`{backend}` was asked for"
+    if backend == "hull":
+        if not has_cameras:
+            raise ValueError(
+                "backend hull: got photos without cameras, need cameras (transforms.json, a COLMAP model, or the six named "
+                "views); or choose reconviagen, which finds them"
+            )
+        return "hull", "`hull` was asked for"
+    try:
+        upstream.require("cpu" if device == "cpu" else "cuda")
+    except ValueError as error:
+        if backend == "reconviagen":
+            raise
+        why = " ".join(str(error).split())
+        if not has_cameras:
+            raise ValueError(
+                f"backend auto: got photos without cameras, which only reconviagen can take, and that cannot run here ({why}); "
+                "give cameras (transforms.json, a COLMAP model, or the six named views)"
+            ) from error
+        return "hull", f"`auto` chose the visual hull, as ReconViaGen cannot run here: {why}"
+    asked = "was asked for" if backend == "reconviagen" else "was chosen by `auto`, as it can run here"
+    return "reconviagen", f"`reconviagen` {asked}"
 
 
 def reconstruct(
-    scene: Scene, backend: str, config: HullConfig, progress: Callable[[float, str], None] = lambda share, what: None
+    scene: Scene,
+    backend: str,
+    device: str,
+    shape: HullConfig,
+    sampling: SampleConfig,
+    generated: GeneratedConfig,
+    progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Coarse:
-    """Held-out views must have been taken out of `scene` before."""
-    chosen, reason = choose(backend)
+    """Held-out views must have been taken out of `scene` before. `device` is auto, cuda, or cpu, for ReconViaGen.
+
+    Raises ValueError, of which ReconViaGen's Outcomes and WeightsError are some.
+    """
+    chosen, reason = choose(backend, device, scene.cameras is not None)
     alphas = [image[..., 3] / np.float32(255) for image in scene.images]
-    mesh = hull.visual_hull(alphas, scene.cameras, config, progress)
-    provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(config)}
-    return Coarse(mesh, np.eye(4), None, chosen, reason, provenance)
+    if chosen == "hull":
+        mesh = hull.visual_hull(alphas, scene.cameras, shape, progress)
+        provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(shape)}
+        return Coarse(mesh, None, bodies.count(mesh), {}, chosen, reason, (), provenance)
+
+    device = "cpu" if device == "cpu" else "cuda"
+    sampled, provenance = _sampled(scene, device, sampling, lambda share, what: progress(0.6 * share, what))
+    found = bodies.count(sampled.mesh)
+    mesh = _closed(sampled.mesh, shape, generated.clean, lambda share, what: progress(0.6 + 0.1 * share, what))
+    placed = _placed(mesh, sampled, scene, alphas, lambda share, what: progress(0.7 + 0.3 * share, what))
+    T_world_mesh, cameras, iou, more = placed
+    if iou.mean() < generated.least_iou:
+        raise Outcome(
+            "misaligned",
+            f"its silhouettes overlap the masks by {iou.mean():.3f} on average, need {generated.least_iou:g}",
+        )
+    provenance |= more | {"T_world_mesh": T_world_mesh.tolist(), "voxels": sampled.voxels, "crops": sampled.boxes,
+                   "crop_pixels": sampled.crop_size}  # fmt: skip
+    world = refine.transformed(mesh, torch.from_numpy(T_world_mesh).float())
+    by_view = dict(zip(scene.names, iou.tolist(), strict=True))
+    return Coarse(world, cameras, found, by_view, chosen, reason, _remarks(scene, found, iou, provenance), provenance)
+
+
+def _remarks(scene: Scene, found: Bodies, iou: np.ndarray, provenance: dict) -> tuple[str, ...]:
+    said = []
+    if len(scene.names) == 1:
+        said.append("One photo: its back, its depth and the mesh's distance are the network's guess.")
+    if not provenance["commit_is_the_pinned_one"]:
+        said.append(
+            f"The ReconViaGen checkout is at {provenance['commit']}, not at the commit this version is tested with."
+        )
+    second = provenance.get("runner_up")
+    if second and iou.mean() - second["iou"] < AMBIGUOUS_IOU:
+        said.append(
+            f"Turned by {np.degrees(second['radians']):.0f} degrees the mesh fits the masks as well "
+            f"({second['iou']:.3f} beside {iou.mean():.3f}): silhouettes cannot tell which is right."
+        )
+    if found.largest_share < MOSTLY_ONE:
+        said.append(f"Its largest body is only {found.largest_share:.0%} of the surface that was generated.")
+    return tuple(said)
+
+
+def _sampled(scene: Scene, device: str, config: SampleConfig, progress: Callable) -> tuple[sample.Sampled, dict]:
+    root, folder = upstream.require(device), weights.folder()
+    loaded = upstream.load(root, folder, device, lambda share, what: progress(0.3 * share, what))
+    made = sample.sample(loaded, scene.images, scene.names, config, lambda s, what: progress(0.3 + 0.7 * s, what))
+    method = {
+        "method": "ReconViaGen (arXiv 2510.23306)",
+        "views": len(scene.names),
+        "weights": weights.provenance(folder),
+    }
+    return made, method | loaded.provenance | vars(config)
+
+
+def _placed(
+    mesh: Mesh, sampled: sample.Sampled, scene: Scene, alphas: list[np.ndarray], progress: Callable
+) -> tuple[np.ndarray, Cameras | None, np.ndarray, dict]:
+    """`T_world_mesh`, the cameras where the scene has none, each view's overlap, and what else to write down."""
+    if scene.cameras is None:
+        guesses = sample.cameras(sampled, scene.images)
+        config = camera_fit.CameraFitConfig()
+        fit = camera_fit.fit_cameras(mesh, scene.images, guesses, config, align.AlignConfig(), cpu, progress)
+        of_vggt = {"iou": fit.before.iou.tolist(), "psnr_db": fit.before.psnr_db}
+        more = {"vggt": of_vggt, "psnr_db": fit.after.psnr_db, "focal_over_vggt_s": fit.focal_scale.tolist()}
+        return np.eye(4), fit.cameras, fit.after.iou, more
+    aligned = align.similarity(mesh, alphas, scene.cameras, align.AlignConfig(), cpu, scene.up, progress)
+    second = {"iou": aligned.runner_up_iou, "radians": aligned.runner_up_radians}
+    return aligned.T_world_mesh, None, aligned.iou, {"runner_up": None if np.isnan(aligned.runner_up_iou) else second}
+
+
+def _closed(raw: Mesh, shape: HullConfig, clean: bool, progress: Callable) -> Mesh:
+    """At most as many faces as asked for, and a solid: only then can the next stages move and judge it."""
+    mesh = bodies.solid(raw, shape, progress) if clean else bodies.simplified(bodies.welded(raw), shape.faces)
+    whole = checks.topology(mesh.verts, mesh.faces)
+    if whole.open_edges or whole.non_manifold_edges or whole.non_finite_vertices or len(mesh.faces) == 0:
+        raise Outcome("invalid mesh", f"{len(mesh.faces)} faces, {whole}")
+    return mesh

@@ -53,6 +53,10 @@ def contact_sheet(scene: Scene, columns: int = 8) -> Picture:
 
 def cameras(scene: Scene, mesh: Mesh | None = None) -> Picture:
     """Where the photos were taken and which way they look, the scene's up axis upwards, the object's points in grey."""
+    if scene.cameras is None:
+        figure = Picture(figsize=(6, 0.6))
+        figure.text(0.02, 0.5, "The photos came without cameras; stage 2 finds them.", va="center")
+        return figure
     figure = Picture(figsize=(6, 5))
     axis = figure.add_subplot(projection="3d")
     R = _to_z_up(scene.up)

@@ -54,14 +54,20 @@ def visual_hull(
     shape = tuple(np.ceil((high - low) / spacing).astype(int) + 1)
     progress(0.3, "carving")
     field, origin, spacing = _field(distances, cameras, low, spacing, shape)
-    field = _one_body(np.pad(field, 1, constant_values=spacing), spacing)
-    progress(0.6, "meshing")
+    field = one_body(np.pad(field, 1, constant_values=spacing), spacing)
+    return meshed(field, origin - spacing, spacing, config.faces, lambda s, what: progress(0.6 + 0.4 * s, what))
+
+
+def meshed(
+    field: np.ndarray, origin: np.ndarray, spacing: float, faces: int, progress=lambda share, what: None
+) -> Mesh:
+    """The zero set of a field of distances, positive at its border, in at most `faces` even triangles."""
+    progress(0, "meshing")
     # The field grows outwards; scikit-image then winds faces so that normals point up the gradient: outwards.
-    verts, faces, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
-    verts, faces = verts + origin - spacing, np.ascontiguousarray(faces)
-    progress(0.7, "remeshing")
-    remeshed = even(verts, faces, config.faces)
-    progress(1.0, "visual hull")
+    verts, triangles, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
+    progress(0.25, "remeshing")
+    remeshed = even(verts + origin, np.ascontiguousarray(triangles), faces)
+    progress(1.0, "remeshed")
     return remeshed
 
 
@@ -105,7 +111,7 @@ def _field(distances, cameras, origin, spacing, shape):
     return field, origin, spacing
 
 
-def _one_body(field: np.ndarray, spacing: float) -> np.ndarray:
+def one_body(field: np.ndarray, spacing: float) -> np.ndarray:
     """Keeps the largest body and fills what no outside air reaches."""
     bodies, count = ndimage.label(field < 0)
     if count == 0:

@@ -1,8 +1,9 @@
 """Photos of one object become a posed scene: everything is checked here, and nothing after this doubts it.
 
-Three forms of a folder are read, told by its content, the first that fits: `transforms*.json` (see `transforms`), a
-COLMAP model (see `colmap`), and exactly six square images named front, back, right, left, top, bottom
-(`camera.canonical_six`). Masks are the photos' alpha or files in `masks/`, which win (see `mask_files`).
+Four forms of a folder are read, told by its content, the first that fits: `transforms*.json` (see `transforms`), a
+COLMAP model (see `colmap`), exactly six square images named front, back, right, left, top, bottom
+(`camera.canonical_six`), and photos without cameras (see `plain`). Masks are the photos' alpha or files in `masks/`,
+which win (see `mask_files`).
 
 Reading writes nothing. Every problem is a line `file: field: got X, needed Y` of one ValueError. A finding is {"kind":
 one word, "text": a sentence, "files": the photos it is about}.
@@ -19,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from recon_lib import camera, colmap, distortion, mask_files, photos, posed, transforms
+from recon_lib import colmap, distortion, mask_files, photos, plain, posed, transforms
+from recon_lib.camera import Cameras
 from recon_lib.posed import Listing, PosedPhoto, finding, problem
 from recon_lib.scene import Scene
 
@@ -28,10 +30,6 @@ UPS = {
     "-x": (-1.0, 0.0, 0.0), "-y": (0.0, -1.0, 0.0), "-z": (0.0, 0.0, -1.0),
 }  # fmt: skip
 LEAST_TO_HOLD_OUT = 10  # photos; of fewer, all are used
-FORMS = """needed one of
-  transforms.json, or transforms_train.json with transforms_test.json, and the photos they name;
-  a COLMAP model (cameras, images, points3D; .bin or .txt) in the folder, sparse/, sparse/0/ or colmap/sparse/0/;
-  exactly six square images named front, back, right, left, top, bottom"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Ingested:
 
 class View(NamedTuple):
     rgba: np.ndarray
-    intrinsics: tuple[float, float, float, float]  # fx fy cx cy, pixels
+    intrinsics: tuple[float, float, float, float] | None  # fx fy cx cy, pixels
     notes: tuple[str, ...]  # keys of CONVERSIONS
 
 
@@ -108,11 +106,13 @@ def read(folder: Path, config: IngestConfig, progress: Callable[[float, str], No
         *(finding(note, f"{len(files)} photos {CONVERSIONS[note]}", files) for note, files in notes.items()),
         *_ignored(root, listing.photos, masks),
     ]
-    cameras = camera.Cameras(
-        torch.from_numpy(np.stack([photo.T_world_cam for photo in listing.photos])).float(),
-        torch.tensor([view.intrinsics for view in views], dtype=torch.float32),
-        torch.tensor([view.rgba.shape[1::-1] for view in views]),
-    )
+    cameras = None
+    if not listing.unposed:
+        cameras = Cameras(
+            torch.from_numpy(np.stack([photo.T_world_cam for photo in listing.photos])).float(),
+            torch.tensor([view.intrinsics for view in views], dtype=torch.float32),
+            torch.tensor([view.rgba.shape[1::-1] for view in views]),
+        )
     images = tuple(view.rgba for view in views)
     names = posed.names([label.lower() for label in labels] if listing.canonical_rig else labels)
     scene = Scene(names, images, cameras, held_out, up, listing.canonical_rig)
@@ -134,34 +134,7 @@ def _listing(root: Path, max_bytes: float) -> Listing:
         return transforms.read(root, max_bytes)
     if (model := colmap.find(root)) is not None:
         return colmap.read(root, model, max_bytes)
-    files = {path.stem.lower(): path for path in sorted(root.iterdir()) if path.suffix.lower() in photos.SUFFIXES}
-    count = sum(path.suffix.lower() in photos.SUFFIXES for path in root.iterdir())
-    if count == 6 and set(files) == set(camera.CANONICAL_VIEWS):
-        return _canonical(root, files)
-    names = [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.suffix.lower() in photos.SUFFIXES]
-    got = (
-        f"{len(names)} images without cameras ({', '.join(names[:6])}{', …' * (len(names) > 6)})"
-        if names
-        else "no photos"
-    )
-    if missing := set(camera.CANONICAL_VIEWS) - set(files) if set(files) & set(camera.CANONICAL_VIEWS) else set():
-        got += f", of the six views none named {', '.join(sorted(missing))}"
-    raise ValueError(f"{root}: photos: got {got}, {FORMS}")
-
-
-def _canonical(root: Path, files: dict[str, Path]) -> Listing:
-    rig = camera.canonical_six(1)
-    found, problems = [], []
-    for i, name in enumerate(camera.CANONICAL_VIEWS):
-        label = files[name].name
-        path = posed.inside(root, label)
-        if path is None or not posed.is_file(path):
-            problems.append(problem(label, "path", "a link out of the folder or no file", "a file in the folder"))
-            continue
-        lens = posed.Lens(fov_x_radians=2 * math.atan(0.5 / camera.CANONICAL_FOCAL))
-        found.append(PosedPhoto(label, path, rig.T_world_cam[i].double().numpy(), lens, None, False))
-    note = finding("cameras", "the canonical rig of six views: no poses are given with the photos")
-    return Listing(tuple(found), tuple(problems), (note,), np.array(UPS["y"]), "y, the rig's", canonical_rig=True)
+    return plain.read(root)
 
 
 def _headers(
@@ -219,6 +192,8 @@ def _view(
     elif (rgba[..., 3] == 255).all():
         raise ValueError("mask: got neither transparency nor a file in masks/, needed one of them")
     photos.check_mask(rgba[..., 3])
+    if photo.lens is None:
+        return View(rgba, None, (*notes, "alpha" if mask is None else "mask_files"))
     notes += ("alpha" if mask is None else "mask_files", *(["pose"] if photo.pose_corrected else []))
     intrinsics = posed.intrinsics(photo.lens, *size)
     if photo.lens.distortion != distortion.NONE:
@@ -239,6 +214,8 @@ def _by(size: tuple[int, int]) -> str:
 def _up(listing: Listing, config: IngestConfig) -> tuple[np.ndarray, str, list[str]]:
     if config.up != "auto":
         up = np.array(UPS[config.up])
+        if listing.unposed and config.up != "z":
+            return up, "", [problem("up", "config", config.up, "auto or z, as the frame is the mesh's")]
         if listing.canonical_rig and config.up != "y":
             return up, "", [problem("up", "config", config.up, "auto or y, as the six views are named for y up")]
         return up, f"{config.up}, as asked for", []
@@ -254,6 +231,8 @@ def _split(listing: Listing, config: IngestConfig) -> tuple[np.ndarray, str, lis
     held_out = np.zeros(count, bool)
     if listing.canonical_rig:
         rule = "the canonical six are all used"
+    elif listing.unposed:
+        rule = "without cameras, all are used to find them"
     elif any(photo.held_out is not None for photo in listing.photos):
         held_out = np.array([bool(photo.held_out) for photo in listing.photos])
         rule = "as given by the data"
@@ -266,9 +245,9 @@ def _split(listing: Listing, config: IngestConfig) -> tuple[np.ndarray, str, lis
         held_out = np.arange(count) % every == every - 1  # so that the first photo is used
         rule = f"the last of every {every}, in order"
     used = count - int(held_out.sum())
-    if count < 2:
+    if count < (1 if listing.unposed else 2):
         return held_out, rule, [problem("photos", "views", count, "at least 2")]
-    if used < 2:
+    if used < 2 and not listing.unposed:
         return (
             held_out,
             rule,

@@ -21,6 +21,11 @@ from typing import Any
 import yaml
 
 STAGES = ("1_ingest", "2_reconviagen", "3_nvdiffrec", "4_metrics", "5_preview")  # the notebooks' names, in order
+MODES = {  # by what makes the mesh: stage 2's backend, and the stages
+    "both": ("reconviagen", STAGES),
+    "reconviagen": ("reconviagen", tuple(stage for stage in STAGES if stage != "3_nvdiffrec")),
+    "nvdiffrec": ("hull", STAGES),
+}
 TAG = "parameters"  # papermill's
 LIMITS = re.compile(r"\s*(?:\[\s*([^\[\],]+?)\s*,\s*([^\[\],]+?)\s*\]|\{([^{}]+)\})\s*$")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}

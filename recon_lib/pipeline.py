@@ -1,17 +1,16 @@
 """The chain: the notebooks in order over one run folder, each in a kernel of its own.
 
-Everything asked is checked before the first notebook starts. A stage is reused when its key and its files are the
-recorded ones; the key hashes its notebook, the library's source, its parameters, the key of the stage before, and for
-1_ingest the photos. Once one stage is made anew, so are all after it, and what an earlier run left of those goes: a
-verdict never stands beside a mesh that it is not about. This process never imports torch: the kernels need the memory.
+Everything asked is checked before the first notebook starts. A stage is reused as `reuse` says. Once one stage is made
+anew, so are all after it, and what an earlier run left of those goes: a verdict never stands beside a mesh that it is not
+about. This process never imports torch: the kernels need the memory.
 """
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -26,17 +25,17 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
 from recon_lib import params as parameters
+from recon_lib import reuse
 from recon_lib import run as files
 from recon_lib.engine import NAME, PollingEngine
 from recon_lib.params import STAGES
+from recon_lib.reuse import FINISHED, OUTPUTS
 
-LIBRARY = Path(__file__).parent
-NOTEBOOKS = LIBRARY.parent / "notebooks"
-OUTPUTS = dict(zip(STAGES, ("scene", "coarse", "refined", "metrics", "preview"), strict=True))
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TIMEOUT_S = 6 * 3600.0  # for one stage
+SOFT_LIMIT_S = 7200.0  # for a run: refinement ends there and keeps its best
 KERNEL_START_S = 120
 POLL_S = 0.3
-FINISHED = ("done", "reused")
 
 log = logging.getLogger(__name__)
 
@@ -57,27 +56,32 @@ def run(
     force: bool = False,
     bar: bool = True,
     timeout_s: float = TIMEOUT_S,
+    soft_limit_s: float = SOFT_LIMIT_S,
 ) -> dict[str, Any]:
     """Runs what cannot be reused, `force` everything, and returns run.json's content; the report is written either way.
+
+    A stage left out between others is put away: what comes after it is about the mesh before it.
 
     Raises ValueError before anything ran, StageError for a stage that failed, KeyboardInterrupt once all is put away.
     """
     folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
     stages = [stage for stage in STAGES if stage in _known(stages)]
     given, effective = validated(params, notebooks)
-    inputs = _photo_hashes(effective, notebooks) if stages[0] == STAGES[0] else {}
+    began = time.time()
+    inputs = reuse.photo_hashes(effective[STAGES[0]], notebooks) if stages[0] == STAGES[0] else {}
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _open(folder, stages, effective, inputs)
         stage = stages[0]
         try:
             for stage in stages:
-                key = _key(folder, stage, notebooks, effective[stage], inputs)
+                key = reuse.key(folder, stage, notebooks, effective[stage], inputs)
                 entry = files.load(folder)["stages"][stage]
-                if not force and entry.get("key") == key and _intact(folder, stage, entry):
+                if not force and entry.get("key") == key and reuse.intact(folder, stage, entry):
                     _set_stage(folder, stage, entry | {"state": "reused"})
                     continue
-                _execute(stage, notebooks, folder, given[stage], effective[stage], timeout_s, bar)
+                limits = timeout_s, began + soft_limit_s
+                _execute(stage, notebooks, folder, given[stage], effective[stage], limits, bar)
                 _set_stage(folder, stage, files.load(folder)["stages"][stage] | {"key": key})
         except KeyboardInterrupt:
             _close(folder, stage, "interrupted", f"{stage}: interrupted")
@@ -87,6 +91,8 @@ def run(
             _report_failure(folder)
             raise StageError(stage, _one_line(error)) from error
         _close(folder, stage, "done", None)
+        if time.time() > began + soft_limit_s:
+            files.write_json(folder / "run.json", files.load(folder) | {"over_soft_limit_s": soft_limit_s})
         _write_report(folder)
         return files.load(folder)
 
@@ -131,37 +137,6 @@ def _known(stages: Sequence[str]) -> Sequence[str]:
     return stages
 
 
-def _photo_hashes(effective: dict[str, dict], notebooks: Path) -> dict[str, str]:
-    if "photos" not in effective[STAGES[0]]:
-        return {}
-    photos = notebooks.parent / Path(effective[STAGES[0]]["photos"]).expanduser()
-    if not photos.is_dir():
-        raise ValueError(f"{STAGES[0]}: photos: got {photos}, needed a folder of photos")
-    return _hashes(photos, photos)
-
-
-def _hashes(folder: Path, base: Path) -> dict[str, str]:
-    """SHA-256 of every file in the folder, by its path from `base`."""
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            found[path.relative_to(base).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def _key(folder: Path, stage: str, notebooks: Path, values: dict[str, Any], inputs: dict[str, str]) -> str:
-    first = stage == STAGES[0]
-    before = inputs if first else files.load(folder)["stages"][STAGES[STAGES.index(stage) - 1]].get("key")
-    cells = json.loads((notebooks / f"{stage}.ipynb").read_text())["cells"]
-    source = [[cell["cell_type"], "".join(cell["source"])] for cell in cells]
-    library = {name: digest for name, digest in _hashes(LIBRARY, LIBRARY).items() if name.endswith(".py")}
-    return hashlib.sha256(json.dumps([source, library, values, before], sort_keys=True).encode()).hexdigest()
-
-
-def _intact(folder: Path, stage: str, entry: dict[str, Any]) -> bool:
-    return entry["state"] in FINISHED and entry["outputs"] == _hashes(folder / OUTPUTS[stage], folder)
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One run at a time in a folder. The system drops the lock when its holder ends, however it ends."""
@@ -182,6 +157,13 @@ def _open(folder: Path, stages: list[str], effective: dict[str, dict], inputs: d
     for stage in STAGES[: STAGES.index(stages[0])]:
         if content["stages"][stage]["state"] not in FINISHED:
             raise ValueError(f"{folder}: {stages[0]} needs {stage}, which is {content['stages'][stage]['state']}")
+    for stage in STAGES[STAGES.index(stages[0]) : STAGES.index(stages[-1])]:
+        if stage not in stages:
+            _put_away(folder, stage)
+            content["stages"][stage] = {"state": "pending"}
+    made = [content["stages"][stage].get("final_mesh") for stage in STAGES]
+    content["final_mesh"] = next((mesh for mesh in reversed(made) if mesh), None)
+    content.pop("over_soft_limit_s", None)
     content |= {"state": "running", "error": None, "started": files.now()}
     content["parameters"] = content.get("parameters", {}) | {stage: effective[stage] for stage in stages}
     content["inputs"] = inputs or content.get("inputs", {})
@@ -204,13 +186,13 @@ def _set_stage(folder: Path, stage: str, entry: dict[str, Any]) -> None:
 
 
 def _execute(
-    stage: str, notebooks: Path, folder: Path, given: dict, effective: dict, timeout_s: float, bar: bool
+    stage: str, notebooks: Path, folder: Path, given: dict, effective: dict, limits: tuple[float, float], bar: bool
 ) -> None:
-    began = time.monotonic()
+    began, gpu_before = time.monotonic(), _gpu_memory_mb()
+    timeout_s, deadline = limits
     for later in STAGES[STAGES.index(stage) + 1 :]:  # pending, and so not reused
         _set_stage(folder, later, {"state": "pending"})
-        shutil.rmtree(folder / OUTPUTS[later], ignore_errors=True)
-        (folder / f"{later}.ipynb").unlink(missing_ok=True)
+        _put_away(folder, later)
     _set_stage(folder, stage, {"state": "running", "started": files.now(), "parameters": effective})
     files.write_progress(folder, stage, 0.0, "starting the kernel", None)
     inside = folder.is_relative_to(notebooks.parent)
@@ -224,15 +206,31 @@ def _execute(
             cwd=notebooks.parent,
             start_timeout=KERNEL_START_S,
             execution_timeout=timeout_s,
-            kernel_env=_kernel_environment(),
+            kernel_env=_kernel_environment() | {"RECON_DEADLINE": str(deadline)},
             kernel_log=folder / "kernel.log",
         )
     entry = files.load(folder)["stages"][stage]
     # sys.exit(0) in a cell ends the notebook there, and papermill calls it a success.
     if entry["state"] != "done":
         raise RuntimeError("the notebook ended without finishing its stage")
-    outputs = _hashes(folder / OUTPUTS[stage], folder)
-    _set_stage(folder, stage, entry | {"outputs": outputs, "seconds": round(time.monotonic() - began, 3)})
+    entry |= {"outputs": reuse.hashes(folder / OUTPUTS[stage], folder), "seconds": round(time.monotonic() - began, 3)}
+    if gpu_before is not None:  # the kernel has ended, so what it held is free again
+        entry["gpu_memory_mb"] = {"before": gpu_before, "after": _gpu_memory_mb()}
+    _set_stage(folder, stage, entry)
+
+
+def _put_away(folder: Path, stage: str) -> None:
+    shutil.rmtree(folder / OUTPUTS[stage], ignore_errors=True)
+    (folder / f"{stage}.ipynb").unlink(missing_ok=True)
+
+
+def _gpu_memory_mb() -> float | None:
+    """In use on all GPUs, MiB, by every process; None without NVIDIA's driver."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    return sum(map(float, told)) if told else None
 
 
 def _papermill(source: Path, target: Path, values: dict[str, Any], **options: Any) -> None:

@@ -38,8 +38,8 @@ class Lens:
 class PosedPhoto:
     label: str  # path inside the photos folder, '/' between its parts
     path: Path
-    T_world_cam: Float[np.ndarray, "4 4"]
-    lens: Lens
+    T_world_cam: Float[np.ndarray, "4 4"] | None  # None, and no lens: a photo without a camera
+    lens: Lens | None
     size: tuple[int, int] | None  # width height that the lens is for; None: the image's own
     held_out: bool | None  # None: the data gives no split
     pose_corrected: bool = False  # its rotation was orthonormal only but for rounding
@@ -52,6 +52,7 @@ class Listing(NamedTuple):
     up: np.ndarray | None  # unit vector in the world; None: the data does not say
     up_source: str
     canonical_rig: bool = False
+    unposed: bool = False  # no photo has a camera
     stored_pixels: bool = False  # the cameras describe the pixels as stored, before EXIF orientation
 
 

@@ -78,10 +78,20 @@ def _head(run_dir: Path, record: dict, verdict: dict | None) -> str:
     ]
     return (
         f"<h1>{html.escape(run_dir.name)}</h1>"
+        f"{_late(record)}"
         f"<p>{_badge(verdict['status'])} on <code>{html.escape(str(verdict.get('mesh', '')))}</code>, "
         f"{verdict['view_count']} {verdict['views']}, mask IoU {verdict['mask_iou']:.4f}</p>"
         + table(scores, ("mean over views", "PSNR", "SSIM"))
         + table(verdict_rows(verdict), ("check", "value", "normal needs", "status"))
+    )
+
+
+def _late(record: dict) -> str:
+    limit = record.get("over_soft_limit_s")
+    return (
+        f"<p>The run passed its soft limit of {limit:g} s: refinement ended early and kept its best.</p>"
+        if limit
+        else ""
     )
 
 
@@ -154,7 +164,7 @@ def _badge(status: str) -> str:
     return f'<span class="status {status}">{status}</span>'
 
 
-def _number(value: float) -> str:
+def _number(value: float | int | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

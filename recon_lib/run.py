@@ -2,7 +2,8 @@
 
 `run.json` holds of the run its name, inputs' hashes, parameters, seed, versions, device and state; of each stage, under
 `stages`, its state (pending, running, done, reused, failed, interrupted), parameters, `started` (UTC), `seconds`,
-`peak_memory_mb` (MiB, its process alone), error and results. `progress.json` holds stage, percent of that stage, what
+`peak_memory_mb` (MiB, its process alone), of a GPU `peak_gpu_memory_mb` (by torch) and `gpu_memory_mb` (in use before the
+stage and after its process ended), error and results. `progress.json` holds stage, percent of that stage, what
 is running and seconds left. Every file and folder gets its name when it is whole. Shares are 0 to 1.
 """
 
@@ -27,7 +28,8 @@ from recon_lib import params
 
 PACKAGES = ("torch", "numpy", "scipy", "numba", "trimesh", "scikit-image", "papermill", "nvdiffrast")
 PROGRESS_SECONDS = 0.5  # between two writings of progress.json
-RESERVED = ("state", "started", "seconds", "peak_memory_mb", "parameters", "error", "key", "outputs")
+RESERVED = ("state", "started", "seconds", "peak_memory_mb", "peak_gpu_memory_mb", "gpu_memory_mb", "parameters", "error",
+            "key", "outputs")  # fmt: skip
 
 
 class Stage:
@@ -65,16 +67,24 @@ class Stage:
             yield item
             self.progress((i + 1) / total, what)
 
+    def overdue(self) -> bool:
+        """Whether the run's soft limit has passed; a notebook run by hand has none."""
+        return time.time() > float(os.environ.get("RECON_DEADLINE", "inf"))
+
     def finish(self, results: dict[str, Any]) -> None:
         """Marks the stage done with its results, JSON values. `final_mesh` among them becomes the run's."""
         taken = set(results) & set(RESERVED)
         assert not taken, f"{taken} are run.json's own names"
         content = load(self.run_dir)
-        content["stages"][self.name] |= results | {
-            "state": "done",
-            "seconds": round(time.monotonic() - self.began, 3),
-            "peak_memory_mb": peak_memory_mb(),
-        }
+        content["stages"][self.name] |= (
+            results
+            | {
+                "state": "done",
+                "seconds": round(time.monotonic() - self.began, 3),
+                "peak_memory_mb": peak_memory_mb(),
+            }
+            | peak_gpu_memory_mb()
+        )
         if "final_mesh" in results:
             content["final_mesh"] = results["final_mesh"]
         write_json(self.run_dir / "run.json", content)
@@ -187,3 +197,11 @@ def versions() -> dict[str, str]:
 def peak_memory_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / 2 ** (20 if sys.platform == "darwin" else 10), 1)  # kibibytes, but on macOS bytes
+
+
+def peak_gpu_memory_mb() -> dict[str, float]:
+    """What torch had taken at most, MiB; nothing where it used no GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    return {"peak_gpu_memory_mb": round(torch.cuda.max_memory_reserved() / 2**20, 1)}

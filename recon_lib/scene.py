@@ -2,10 +2,12 @@
 
 On disk (`scene/`): `images/<name>.png`, 8-bit straight-alpha RGBA in sRGB; `transforms.json` in the instant-ngp form with
 per-frame intrinsics, poses camera-to-world with OpenGL axes, plus `up` (unit vector, world) and per frame `held_out`.
+Photos that came without cameras have frames without them; `coarse/coarse.json` then has the cameras that stage 2 found, in
+the same form, and the world is the coarse mesh's frame.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from recon_lib.camera import Cameras
 class Scene:
     names: tuple[str, ...]
     images: tuple[np.ndarray, ...]  # H W 4 uint8, straight alpha, sRGB, each its own size
-    cameras: Cameras
+    cameras: Cameras | None  # None: none were given
     held_out: np.ndarray  # bool, one a view: never shown to a stage that makes the mesh
     up: np.ndarray  # unit vector in the world
     canonical_rig: bool = False  # six named images without poses: none is held out
@@ -28,29 +30,26 @@ class Scene:
         """The views that a boolean mask selects."""
         images = tuple(image for image, chosen in zip(self.images, index, strict=True) if chosen)
         names = tuple(name for name, chosen in zip(self.names, index, strict=True) if chosen)
-        cameras = self.cameras[torch.from_numpy(index)]
+        cameras = None if self.cameras is None else self.cameras[torch.from_numpy(index)]
         return Scene(names, images, cameras, self.held_out[index], self.up, self.canonical_rig)
 
 
 def to_json(scene: Scene) -> dict:
-    frames = []
-    for i, name in enumerate(scene.names):
-        fx, fy, cx, cy = scene.cameras.intrinsics[i].tolist()
-        width, height = scene.cameras.sizes[i].tolist()
-        frames.append(
-            {
-                "file_path": f"images/{name}.png",
-                "transform_matrix": scene.cameras.T_world_cam[i].double().tolist(),
-                "fl_x": fx,
-                "fl_y": fy,
-                "cx": cx,
-                "cy": cy,
-                "w": width,
-                "h": height,
-                "held_out": bool(scene.held_out[i]),
-            }
-        )
+    cameras = [{}] * len(scene.names) if scene.cameras is None else camera_json(scene.cameras)
+    frames = [
+        {"file_path": f"images/{name}.png", **of_camera, "held_out": bool(out)}
+        for name, of_camera, out in zip(scene.names, cameras, scene.held_out, strict=True)
+    ]
     return {"up": scene.up.tolist(), "canonical_rig": scene.canonical_rig, "frames": frames}
+
+
+def camera_json(cameras: Cameras) -> list[dict]:
+    """Of each view the keys of a frame in `transforms.json` that say where and how it sees."""
+    found = []
+    for T, k, size in zip(cameras.T_world_cam, cameras.intrinsics, cameras.sizes, strict=True):
+        lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), k.tolist(), strict=True))
+        found.append({"transform_matrix": T.double().tolist(), **lens, **dict(zip("wh", size.tolist(), strict=True))})
+    return found
 
 
 def save(scene: Scene, folder: Path) -> None:
@@ -67,16 +66,33 @@ def load(folder: Path) -> Scene:
         raise ValueError(f"{folder}: no transforms.json; run 1_ingest for this run folder first")
     data = json.loads((folder / "transforms.json").read_text())
     frames = data["frames"]
-    cameras = Cameras(
-        torch.tensor([f["transform_matrix"] for f in frames]),
-        torch.tensor([[f["fl_x"], f["fl_y"], f["cx"], f["cy"]] for f in frames]),
-        torch.tensor([[f["w"], f["h"]] for f in frames]),
-    )
     return Scene(
         tuple(Path(f["file_path"]).stem for f in frames),
         tuple(np.asarray(Image.open(folder / f["file_path"])) for f in frames),
-        cameras,
+        _cameras(frames) if "transform_matrix" in frames[0] else None,
         np.array([f["held_out"] for f in frames]),
         np.array(data["up"], dtype=float),
         data["canonical_rig"],
+    )
+
+
+def load_posed(run_dir: Path) -> Scene:
+    """The scene with cameras: its own, or those that stage 2 found."""
+    scene = load(run_dir / "scene")
+    if scene.cameras is not None:
+        return scene
+    path = run_dir / "coarse" / "coarse.json"
+    found = json.loads(path.read_text()).get("cameras") if path.exists() else None
+    if found is None:
+        raise ValueError(
+            f"{path}: no cameras, and the photos came without; run 2_reconviagen for this run folder first"
+        )
+    return replace(scene, cameras=_cameras(found))
+
+
+def _cameras(frames: list[dict]) -> Cameras:
+    return Cameras(
+        torch.tensor([f["transform_matrix"] for f in frames]),
+        torch.tensor([[f["fl_x"], f["fl_y"], f["cx"], f["cy"]] for f in frames]),
+        torch.tensor([[f["w"], f["h"]] for f in frames]),
     )

@@ -5,7 +5,6 @@ Texture coordinates follow `mesh`: u right, v down, (0, 0) the top-left corner.
 
 from types import ModuleType
 
-import fast_simplification
 import gpytoolbox
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from torch import Tensor
 
+from recon_lib import bodies
 from recon_lib.mesh import Mesh
 
 CHARTS = 40  # at least: flattening a chart takes time that grows faster than its size
@@ -72,10 +72,8 @@ def light_copy(mesh: Mesh, most_faces: int, size: int, raster: ModuleType) -> Me
     """The mesh decimated (quadric errors) and unwrapped anew, each texel coloured by the nearest point of the original."""
     if len(mesh.faces) <= most_faces:
         return mesh
-    verts, faces = fast_simplification.simplify(
-        mesh.verts.numpy(), mesh.faces.numpy(), 1 - most_faces / len(mesh.faces)
-    )
-    verts, faces = torch.from_numpy(verts).float(), torch.from_numpy(faces.astype(np.int32))
+    few = bodies.simplified(mesh, most_faces)
+    verts, faces = few.verts, few.faces
     uvs, uv_faces, shape = unwrap(verts, faces, size)
     rast = atlas_raster(uvs, uv_faces, shape, raster)
     known = rast[0, ..., 3] > 0

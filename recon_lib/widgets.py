@@ -48,7 +48,7 @@ def drive(
     """The panel where a person watches, else the plain loop. The panel's picture is the first held-out view."""
     steps = refine.run(setup, config, raster, controls)
     if not watched():
-        return Batch(steps, config.steps, stage.progress)
+        return Batch(steps, config.steps, stage.progress, stage.overdue)
     shown = photos.subset(photos.held_out) if photos.held_out.any() else photos
     view = crops.crop_photos(shown.images[:1], camera.moved(shown.cameras[[0]], setup.T_unit_world), PANEL_SIZE)
     cameras = camera.on_device(view.cameras, raster.DEVICE)
@@ -64,10 +64,13 @@ def drive(
 
 
 class Batch:
-    """Runs the fit in one go."""
+    """Runs the fit in one go, or to the best state so far when it is overdue."""
 
-    def __init__(self, steps: Iterator[RefineState], total: int, progress: Callable[[float, str], None]):
-        self._steps, self._total, self._progress = steps, total, progress
+    def __init__(
+        self, steps: Iterator[RefineState], total: int, progress: Callable[[float, str], None],
+        overdue: Callable[[], bool] = lambda: False,
+    ):  # fmt: skip
+        self._steps, self._total, self._progress, self._overdue = steps, total, progress, overdue
 
     async def finished(self) -> FitResult:
         result = FitResult()
@@ -76,6 +79,8 @@ class Batch:
                 result.history.append((state.fit.step, state.fit.losses))
             self._progress(state.fit.step / self._total, f"step {state.fit.step} of {self._total}")
             result.kept = state.kept
+            if self._overdue():
+                break
         result.mesh = fit.snapshot(result.kept.mesh)
         return result
 

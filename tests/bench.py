@@ -211,10 +211,14 @@ def quality_rows(name: str, path: Path, photos, truth: mesh.Mesh) -> list[dict]:
     ]  # fmt: skip
 
 
-def main(on_gpu: bool) -> None:
-    """With `--gpu` only what needs one, in a process that has done nothing before."""
-    rows = []
-    if not spot.FOLDER.exists():
+def main(asked: set[str]) -> None:
+    """With `--gpu` or `--reconviagen` only what needs one, in a process that has done nothing before."""
+    rows, on_gpu = [], bool(asked)
+    if "--reconviagen" in asked:
+        import bench_reconviagen  # brings upstream's packages
+
+        rows += bench_reconviagen.rows()
+    elif not spot.FOLDER.exists():
         print(f"skipped: Spot is not there; name its folder in RECON_SPOT (looked in {spot.FOLDER})")
     else:
         rows += spot_rows(ON_GPU if on_gpu else ON_CPU, "cuda" if on_gpu else "cpu")
@@ -232,8 +236,10 @@ def main(on_gpu: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     machine |= {"gpu": torch.cuda.get_device_name()} if on_gpu else {}
-    (folder / ("gpu.json" if on_gpu else "cpu.json")).write_text(json.dumps([row | machine for row in rows], indent=1))
+    (folder / f"{min(asked, default='--cpu')[2:]}.json").write_text(
+        json.dumps([row | machine for row in rows], indent=1)
+    )
 
 
 if __name__ == "__main__":
-    main(on_gpu="--gpu" in sys.argv)
+    main(set(sys.argv[1:]))

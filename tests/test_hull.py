@@ -74,7 +74,7 @@ def test_only_the_largest_body_is_kept_and_its_cavities_are_filled():
     field[1:3, 1:3, 1:3] = -1  # a crumb, first in memory
     field[5:13, 5:13, 5:13] = -1
     field[8, 8, 8] = 1  # no air reaches it
-    solid = hull._one_body(field, 0.1) < 0
+    solid = hull.one_body(field, 0.1) < 0
     expected = np.zeros_like(solid)
     expected[5:13, 5:13, 5:13] = True
     assert (solid == expected).all()

@@ -1,6 +1,7 @@
-"""The three forms of a folder, the split, up, masks and names."""
+"""The four forms of a folder, the split, up, masks and names."""
 
 import hashlib
+import json
 import time
 
 import numpy as np
@@ -106,6 +107,42 @@ def test_a_saved_scene_reads_back_as_the_same_scene(tmp_path):
     assert torch.equal(again.cameras.T_world_cam, first.cameras.T_world_cam)
     assert torch.equal(again.cameras.intrinsics, first.cameras.intrinsics)
     assert all(map(np.array_equal, again.images, first.images))
+
+
+@pytest.mark.parametrize("where", [".", "images"])
+def test_photos_without_cameras_are_all_used_and_keep_their_masks(tmp_path, where):
+    for i in range(12):
+        save(tmp_path / where / f"p{i:02}.png", disc(40 + i, 32, seed=i))
+    got = read(tmp_path, CONFIG)
+    assert got.scene.cameras is None and len(got.scene.names) == 12 and not got.scene.held_out.any()
+    assert got.scene.up.tolist() == [0, 0, 1]
+    assert "reconviagen" in kinds(got.findings)["cameras"]["text"]
+    scene.save(got.scene, tmp_path / "scene")
+    again = scene.load(tmp_path / "scene")
+    assert again.cameras is None and again.names == got.scene.names
+    np.testing.assert_array_equal(again.images[3], disc(43, 32, seed=3))
+    with pytest.raises(ValueError, match=r"coarse.json: no cameras.*2_reconviagen"):
+        scene.load_posed(tmp_path)
+
+
+def test_one_photo_without_a_camera_is_enough_and_some_of_the_six_are_not_the_rig(tmp_path):
+    save(tmp_path / "front.png", disc())
+    got = read(tmp_path, CONFIG)
+    assert got.scene.names == ("front",) and got.scene.cameras is None
+    assert "front alone are not the rig" in kinds(got.findings)["cameras"]["text"]
+
+
+def test_cameras_that_stage_2_found_are_the_scene_s(tmp_path):
+    save(tmp_path / "in" / "a.png", disc())
+    save(tmp_path / "in" / "b.png", disc(seed=1))
+    scene.save(read(tmp_path / "in", CONFIG).scene, tmp_path / "scene")
+    found = camera.canonical_six(32)[[0, 3]]
+    (tmp_path / "coarse").mkdir()
+    (tmp_path / "coarse" / "coarse.json").write_text(json.dumps({"cameras": scene.camera_json(found)}))
+    posed = scene.load_posed(tmp_path)
+    torch.testing.assert_close(posed.cameras.T_world_cam, found.T_world_cam)
+    torch.testing.assert_close(posed.cameras.intrinsics, found.intrinsics)
+    assert posed.cameras.sizes.tolist() == found.sizes.tolist() and posed.names == ("a", "b")
 
 
 def test_a_saved_canonical_rig_reads_back_as_one(tmp_path):

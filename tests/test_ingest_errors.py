@@ -113,14 +113,9 @@ def test_one_view_none_used_and_one_used_are_too_few(tmp_path):
         assert line_about(complaint(tmp_path / name), "views", f"{used} used and {3 - used} held out")
 
 
-@pytest.mark.parametrize(
-    "make", [lambda f: None, lambda f: save(f / "a.png", disc()), lambda f: (six(f), (f / "top.png").unlink())]
-)
-def test_a_folder_of_no_known_form_gets_the_three_forms_told(tmp_path, make):
-    make(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"(?s)got (no photos|\d images without cameras).*transforms.json.*COLMAP.*six"
-    ):
+def test_a_folder_without_photos_gets_the_four_forms_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(ValueError, match=r"(?s)got no photos.*transforms.json.*COLMAP.*six.*without cameras"):
         read(tmp_path, IngestConfig())
 
 

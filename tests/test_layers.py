@@ -9,15 +9,15 @@ LIB = Path(__file__).parents[1] / "recon_lib"
 LAYERS = (
     {"camera", "mesh", "colour", "losses", "isosurface", "raster", "shading", "distortion", "carving"},
     {
-        "render", "hull", "uv", "fit", "large_steps", "topology", "crops", "refine", "align", "metrics", "warm", "bake",
-        "normal_map",
+        "render", "hull", "uv", "fit", "large_steps", "topology", "crops", "refine", "align", "silhouettes", "camera_fit",
+        "metrics", "warm", "bake", "normal_map", "bodies",
     },
     {
-        "ingest", "photos", "posed", "transforms", "colmap", "mask_files", "poses", "masks", "triage", "scene", "meshio",
-        "hdr", "coarse", "reconviagen", "weights", "doctor", "verdict", "run", "params", "report", "figures", "stills",
-        "viewer", "widgets",
+        "ingest", "photos", "plain", "posed", "transforms", "colmap", "mask_files", "poses", "masks", "triage", "scene",
+        "meshio", "hdr", "coarse", "reconviagen", "weights", "download", "fetch", "machine", "doctor", "verdict", "run",
+        "params", "report", "figures", "stills", "viewer", "widgets",
     },
-    {"engine", "pipeline", "batch", "cli"},
+    {"engine", "reuse", "pipeline", "batch", "cli"},
 )  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MAY_USE = {  # third-party packages of the lower layers

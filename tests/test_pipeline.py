@@ -18,7 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import recon_lib
-from recon_lib import cli, params, pipeline
+from recon_lib import cli, params, pipeline, reuse
 from recon_lib import run as files
 from recon_lib.params import STAGES
 
@@ -88,7 +88,7 @@ def toy(home, stage, trouble="", after=""):
         declared,
         f"""from recon_lib import run
 stage = run.begin(run_dir, "{stage}", dict(steps=steps, rate=rate))
-with stage.writing("{pipeline.OUTPUTS[stage]}") as folder:
+with stage.writing("{reuse.OUTPUTS[stage]}") as folder:
     run.write_text(folder / "{name}", {text!r})
 stage.progress(0.5, "half of it")""",
         trouble,
@@ -170,6 +170,67 @@ def test_a_stage_is_refused_while_the_one_before_it_has_no_result(home, here):
     with pytest.raises(ValueError, match="did you mean 3_nvdiffrec"):
         chain(home, ["3_nvdifrec"])
     assert not here
+
+
+def test_a_stage_left_out_between_others_is_put_away_and_what_follows_is_about_the_mesh_before_it(home, here):
+    for stage in ("2_reconviagen", "3_nvdiffrec"):
+        toy(home, stage, after="")
+        book = nbformat.read(home / "notebooks" / f"{stage}.ipynb", 4)
+        book.cells[-2].source = f'stage.finish({{"final_mesh": "{reuse.OUTPUTS[stage]}/mesh.glb"}})'
+        nbformat.write(book, home / "notebooks" / f"{stage}.ipynb")
+    assert chain(home)["final_mesh"] == "refined/mesh.glb"
+    here.clear()
+    _, alone = params.MODES["reconviagen"]
+    content = chain(home, alone)
+    assert content["final_mesh"] == "coarse/mesh.glb"
+    assert here == ["4_metrics", "5_preview"] and states(home) == ["reused", "reused", "pending", "done", "done"]
+    run = home / "outputs" / "demo"
+    assert not (run / "refined").exists() and not (run / "3_nvdiffrec.ipynb").exists()
+    here.clear()
+    assert chain(home, alone)["final_mesh"] == "coarse/mesh.glb" and not here
+    assert chain(home)["final_mesh"] == "refined/mesh.glb" and here == ["3_nvdiffrec", "4_metrics", "5_preview"]
+
+
+def test_what_auto_chose_is_not_reused_on_a_machine_that_may_choose_otherwise(home, here, monkeypatch):
+    monkeypatch.delenv("RECONVIAGEN_ROOT", raising=False)
+    book = nbformat.read(home / "notebooks" / "2_reconviagen.ipynb", 4)
+    book.cells[0].source += '\nbackend = "auto"  # which {auto, hull}'
+    nbformat.write(book, home / "notebooks" / "2_reconviagen.ipynb")
+    chain(home)
+    here.clear()
+    chain(home)
+    assert not here
+    monkeypatch.setenv("RECONVIAGEN_ROOT", "elsewhere")
+    chain(home, asked={"2_reconviagen": {"backend": "hull"}})
+    assert here[0] == "2_reconviagen"
+    here.clear()
+    chain(home)
+    assert here[0] == "2_reconviagen"
+    monkeypatch.delenv("RECONVIAGEN_ROOT")
+    chain(home, asked={"2_reconviagen": {"backend": "hull"}})
+    here.clear()
+    monkeypatch.setenv("RECONVIAGEN_ROOT", "elsewhere")
+    chain(home, asked={"2_reconviagen": {"backend": "hull"}})
+    assert not here
+
+
+def test_memory_of_the_gpu_is_noted_before_and_after_a_stage(home, here, monkeypatch):
+    told = iter(range(1000, 2000))
+    monkeypatch.setattr(pipeline, "_gpu_memory_mb", lambda: float(next(told)))
+    content = chain(home)
+    assert content["stages"]["2_reconviagen"]["gpu_memory_mb"] == {"before": 1002.0, "after": 1003.0}
+
+
+def test_a_run_past_its_soft_limit_says_so_and_its_kernels_know_the_time(home, here, monkeypatch):
+    given = []
+    execute = pipeline._papermill
+    monkeypatch.setattr(
+        pipeline, "_papermill", lambda *a, **options: (given.append(options["kernel_env"]), execute(*a, **options))
+    )
+    began = time.time()
+    assert chain(home, soft_limit_s=0.0)["over_soft_limit_s"] == 0.0
+    assert began <= float(given[0]["RECON_DEADLINE"]) <= time.time()
+    assert "over_soft_limit_s" not in chain(home, soft_limit_s=1000.0)
 
 
 def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(home, here):
@@ -258,7 +319,7 @@ def nothing_that_counts_changed(home):
 def test_a_change_makes_its_stage_and_all_after_it_anew(home, here, monkeypatch, change, first):
     (home / "library" / "deep").mkdir(parents=True)
     (home / "library" / "deep" / "a.py").write_text("x = 1")
-    monkeypatch.setattr(pipeline, "LIBRARY", home / "library")
+    monkeypatch.setattr(reuse, "LIBRARY", home / "library")
     chain(home)
     here.clear()
     chain(home, asked=change(home))
@@ -445,7 +506,7 @@ def test_the_run_is_named_after_what_was_asked(home, monkeypatch, arguments, nam
 
 
 def test_the_real_notebooks_and_presets_pass_validation():
-    presets = sorted((pipeline.LIBRARY.parent / "params").glob("*.yaml"))
+    presets = sorted((pipeline.NOTEBOOKS.parent / "params").glob("*.yaml"))
     assert "quick" in [preset.stem for preset in presets]
     for preset in presets:
         pipeline.validated(params.read(preset), pipeline.NOTEBOOKS)

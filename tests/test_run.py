@@ -142,3 +142,12 @@ def test_a_value_that_json_cannot_hold_leaves_the_file_as_it_was(tmp_path):
 def test_a_folder_where_nothing_ran_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing ran here"):
         run.load(tmp_path)
+
+
+def test_a_stage_is_overdue_after_the_run_s_deadline_only(tmp_path, monkeypatch):
+    stage = run.Stage(tmp_path, "x")
+    monkeypatch.delenv("RECON_DEADLINE", raising=False)
+    assert not stage.overdue()
+    for deadline, late in ((time.time() - 1, True), (time.time() + 1000, False)):
+        monkeypatch.setenv("RECON_DEADLINE", str(deadline))
+        assert stage.overdue() is late

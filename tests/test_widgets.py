@@ -57,3 +57,12 @@ def test_stop_and_keep_keeps_the_state_that_was_stopped_at_if_it_is_the_best(set
     found = asyncio.run(watch())
     assert found.kept.step == found.history[-1][0] < 25
     assert found.kept.psnr_db > found.kept.given_psnr_db
+
+
+def test_a_run_that_is_overdue_stops_at_once_and_keeps_what_was_best(setup):
+    config = fit.FitConfig(steps=30)
+    asked = iter([False] * 5 + [True])
+    steps = refine.run(setup, config, cpu)
+    found = asyncio.run(widgets.Batch(steps, 30, lambda share, what: None, lambda: next(asked)).finished())
+    assert len(found.history) == 5 and found.error == ""
+    assert found.kept.step == 0 and torch.equal(found.mesh.verts, setup.given.verts)

@@ -1,0 +1,123 @@
+"""What upstream imports and the way from photos to a mesh never calls, and attention by torch alone.
+
+Upstream imports its renderers, losses and mask networks with everything else, some of them large, some non-commercial, one
+(`utils3d`) with a namesake on PyPI. Where such a package is absent, an empty module takes its name; whoever calls into it
+gets an error that says so. Attention: flash-attn or xformers where they work; else `xformers.ops` is stood in for by torch's
+scaled_dot_product_attention, which computes the same. Axes: B batch, L tokens, H heads, C channels.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+NEVER_CALLED = (
+    "utils3d", "nvdiffrast", "nvdiffrast.torch", "xatlas", "pyvista", "pymeshfix", "igraph", "lpips", "dreamsim", "rembg",
+    "transformers", "plyfile",
+)  # fmt: skip
+ASKED_BY_NAME = {  # from package import name
+    "dreamsim": ("dreamsim",), "pymeshfix": ("_meshfix",), "transformers": ("AutoModelForImageSegmentation",),
+    "plyfile": ("PlyData", "PlyElement"), "lpips": ("LPIPS",),
+}  # fmt: skip
+
+
+class Absent:
+    """A name of a package that is not installed."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, *args, **kwargs):
+        raise ImportError(f"{self.name} is not installed, and making a mesh should not need it")
+
+
+@dataclass(frozen=True)
+class BlockDiagonalMask:
+    """Sequences laid end to end, each attending to itself or to its partner only."""
+
+    q_seqlen: list[int]
+    kv_seqlen: list[int]
+
+    @classmethod
+    def from_seqlens(cls, q_seqlen: list[int], kv_seqlen: list[int] | None = None) -> "BlockDiagonalMask":
+        return cls(list(q_seqlen), list(q_seqlen if kv_seqlen is None else kv_seqlen))
+
+
+def memory_efficient_attention(
+    q: Float[Tensor, "B L H C"],
+    k: Float[Tensor, "B M H C"],
+    v: Float[Tensor, "B M H D"],
+    attn_bias: BlockDiagonalMask | None = None,
+) -> Float[Tensor, "B L H D"]:
+    if attn_bias is None:
+        return scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    parts = zip(
+        q.split(attn_bias.q_seqlen, 1), k.split(attn_bias.kv_seqlen, 1), v.split(attn_bias.kv_seqlen, 1), strict=True
+    )
+    return torch.cat([memory_efficient_attention(*part) for part in parts], 1)
+
+
+def attention_backend() -> str:
+    """flash_attn or xformers where it can be imported, else sdpa."""
+    for name in ("flash_attn", "xformers.ops"):
+        try:
+            if getattr(importlib.import_module(name), "is_stand_in", False):
+                continue
+        except (ImportError, OSError, RuntimeError):  # absent, or built for another torch
+            continue
+        return name.partition(".")[0]
+    return "sdpa"
+
+
+@contextmanager
+def present(backend: str) -> Iterator[None]:
+    """For upstream's first import: the environment it reads then, and the modules it will not find."""
+    sparse = "xformers" if backend == "sdpa" else backend
+    os.environ |= {"ATTN_BACKEND": backend, "SPARSE_ATTN_BACKEND": sparse, "SPCONV_ALGO": "native"}
+    if backend == "sdpa" and "xformers" not in sys.modules:
+        fmha = _module("xformers.ops.fmha", BlockDiagonalMask=BlockDiagonalMask)
+        ops = _module("xformers.ops", fmha=fmha, memory_efficient_attention=memory_efficient_attention)
+        _module("xformers", ops=ops)
+    if importlib.util.find_spec("torchvision") is not None:
+        _torchvision()
+    absent = {name for name in NEVER_CALLED if importlib.util.find_spec(name.partition(".")[0]) is None}
+    for name in sorted(absent):
+        _module(name, **{part: Absent(f"{name}.{part}") for part in ASKED_BY_NAME.get(name, ())})
+    try:
+        yield
+    finally:  # or others would take these packages for installed
+        for name in absent:
+            del sys.modules[name]
+
+
+def _torchvision() -> None:
+    """Only its transforms are used. Built for another torch, it cannot load its own operators and does not import for it."""
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        importlib.import_module("torchvision")._operators = library  # they end with it
+
+
+def _module(name: str, **content) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.util.spec_from_loader(name, None)
+    module.__dict__.update(content, is_stand_in=True)
+    sys.modules[name] = module
+    parent, _, child = name.rpartition(".")
+    if parent in sys.modules:
+        setattr(sys.modules[parent], child, module)
+    return module
