@@ -35,7 +35,7 @@ class AlignConfig:
     starts: int = 720  # rotations tried, spread evenly
     upright_starts: int = 72  # more, with the mesh's z along the world's up, where that is known
     kept: int = 12  # best rotations, fitted at the search's size
-    finalists: int = 2  # best of these, fitted at the final size
+    finalists: int = 3  # best of these, fitted at the final size
     apart: float = 0.3  # radians, at least, between any two rotations kept
     search_size: int = 40  # pixels along a crop's side
     search_faces: int = 600  # at most

@@ -243,7 +243,8 @@ def _papermill(source: Path, target: Path, values: dict[str, Any], **options: An
 def _kernel_environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     inline = "module://matplotlib_inline.backend_inline"
-    return environment | {"RECON_BATCH": "1", "GOMP_SPINCOUNT": "5000", "MPLBACKEND": inline}
+    ours = {"RECON_BATCH": "1", "GOMP_SPINCOUNT": "5000", "MPLBACKEND": inline}
+    return environment | ours | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}  # fragments cost gigabytes
 
 
 @contextmanager

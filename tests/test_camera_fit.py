@@ -14,8 +14,10 @@ from recon_lib.camera import Cameras
 from recon_lib.camera_fit import CameraFitConfig
 from recon_lib.raster import cpu
 
-QUICK_ALIGN = AlignConfig(starts=500, kept=8, search_steps=30, final_size=80, final_steps=30)
-QUICK = CameraFitConfig(size=96, faces=3000, first_steps=40, mask_steps=60, rounds=2, texture_size=256)
+QUICK_ALIGN = AlignConfig(starts=400, kept=6, search_steps=25, final_size=80, final_steps=25)
+QUICK = CameraFitConfig(
+    size=80, faces=2000, first_steps=30, mask_steps=50, search_steps=20, rounds=2, round_steps=20, texture_size=256
+)
 FOCAL_ERROR = 1.08
 
 

@@ -13,7 +13,7 @@ import pytest
 import tiny_reconviagen as tiny
 import torch
 
-from recon_lib import align, bodies, camera, coarse, ingest, meshio, params, render, scene, weights
+from recon_lib import align, bodies, camera, camera_fit, coarse, ingest, meshio, params, render, scene, weights
 from recon_lib.hull import HullConfig
 from recon_lib.metrics import checks
 from recon_lib.raster import cpu
@@ -49,6 +49,8 @@ def few_starts(monkeypatch):
     """A block has so many symmetries that most rotations are near one that fits."""
     quick = functools.partial(align.AlignConfig, starts=100, kept=4, finalists=2, search_steps=30, final_steps=30)
     monkeypatch.setattr(align, "AlignConfig", quick)
+    quick = functools.partial(camera_fit.CameraFitConfig, mask_steps=60, rounds=(2,), size=96, texture_size=256)
+    monkeypatch.setattr(camera_fit, "CameraFitConfig", quick)
 
 
 @pytest.fixture
@@ -271,7 +273,7 @@ def test_the_whole_chain_runs_on_reconviagen_and_then_on_its_mesh_alone(ready, f
         memory = content["stages"]["2_reconviagen"]["gpu_memory_mb"]
         assert memory["after"] <= memory["before"] + 1
     backend, stages = params.MODES["reconviagen"]
-    alone = pipeline.run(asked, tmp_path / "run", stages[:-1], bar=False)
+    alone = pipeline.run(asked, tmp_path / "run", stages[:-1], bar=False)  # no preview
     assert alone["final_mesh"] == "coarse/mesh.glb" and alone["stages"]["2_reconviagen"]["state"] == "reused"
     assert alone["stages"]["3_nvdiffrec"]["state"] == "pending" and not (tmp_path / "run" / "refined").exists()
     verdict = json.loads((tmp_path / "run" / "metrics" / "verdict.json").read_text())

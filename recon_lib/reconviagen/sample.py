@@ -5,8 +5,8 @@ and look at the structure before the expensive half starts: upstream itself dies
 makes of a full one a mesh without vertices and no error.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def sample(
     structure, latents = samplers(config, loaded.has_guidance_rescale)
     seen: dict[str, Any] = {}
     networks = pipeline.models
-    with ExitStack() as hooks, named():
+    with ExitStack() as hooks, named(), _deterministic():
         hooks.enter_context(_after(pipeline.VGGT_model.aggregator, _cameras_into(seen, loaded)))
         hooks.enter_context(_after(networks["sparse_structure_decoder"], _structure_into(seen)))
         for name, first, share, steps in (
@@ -112,6 +112,17 @@ def samplers(config: SampleConfig, has_guidance_rescale: bool) -> tuple[dict[str
             keys["cfg_strength"] = guidance - 1
         found.append(keys)
     return found[0], found[1]
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Sums in one order, so that a seed gives one mesh; what has no such kernel warns and goes on."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _after(network: torch.nn.Module, hook: Callable) -> Any:

@@ -29,7 +29,6 @@ COMMIT = "f6720923260927333e22761fa722144d214733d9"  # GAP-LAB-CUHK-SZ/ReconViaG
 TRELLIS, VGGT = "Stable-X/trellis-vggt-v0-2", "Stable-X/vggt-object-v0-1"  # folders of weights
 PACKAGES = ("spconv", "torchvision", "easydict", "einops", "safetensors", "huggingface_hub")  # upstream's, on this way
 NEEDED_GB = 16.0  # free GPU memory
-LOW_MEMORY_GB = 32.0  # free GPU memory below which networks wait in the computer's memory for their turn
 UNUSED_MODELS = ("slat_decoder_gs", "slat_decoder_rf")  # Gaussians, radiance fields
 UNUSED_HEADS = ("point_head", "depth_head", "track_head")  # of VGGT
 
@@ -80,17 +79,16 @@ def commit(root: Path) -> str:
 
 
 def load(
-    root: Path,
-    folder: Path,
-    device: str,
-    progress: Callable[[float, str], None] = lambda share, what: None,
-    low_memory_gb: float = LOW_MEMORY_GB,
+    root: Path, folder: Path, device: str, progress: Callable[[float, str], None] = lambda share, what: None
 ) -> Loaded:
-    """`folder` is one of weights; below `low_memory_gb` of free GPU memory networks take turns there.
+    """`folder` is one of weights. The networks wait in the computer's memory for their turn on the GPU, where upstream can.
 
     Raises Outcome for weights that do not fit the networks, ImportError for a missing package of upstream's.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }  # the latter for equal sums, see `sample`
     backend = stand_ins.attention_backend() if device == "cuda" else "sdpa"
     sys.path[:0] = [path for path in (str(root), str(root / "wheels" / "vggt")) if path not in sys.path]
     with stand_ins.present(backend), named():
@@ -118,9 +116,9 @@ def load(
         pipeline.image_cond_model_transform = trellis.transforms.Normalize(mean=mean, std=std)
         pipeline.VGGT_model = _vggt(trellis.VGGT, folder / VGGT)
         pipeline.VGGT_dtype = _vggt_dtype(device)
-        low_memory = _short_of_memory(device, low_memory_gb) and "device" in vars(type(pipeline))  # the fork's cannot
-        pipeline.low_vram, pipeline._device = low_memory, torch.device(device)
-        if not low_memory:
+        in_turn = device == "cuda" and "device" in vars(type(pipeline))  # the fork's cannot
+        pipeline.low_vram, pipeline._device = in_turn, torch.device(device)
+        if not in_turn:
             pipeline.to(torch.device(device))
             pipeline.VGGT_model.to(device)
         if device == "cpu":
@@ -130,13 +128,9 @@ def load(
     signature = inspect.signature(guidance.ClassifierFreeGuidanceSamplerMixin._inference_model)
     found = commit(root)
     provenance = {"commit": found, "commit_is_the_pinned_one": found == COMMIT, "attention": backend,
-                  "low_memory": low_memory, "vggt_dtype": str(pipeline.VGGT_dtype)}  # fmt: skip
+                  "networks_in_turn": in_turn, "vggt_dtype": str(pipeline.VGGT_dtype)}  # fmt: skip
     pose_encoding = importlib.import_module("vggt.utils.pose_enc")
     return Loaded(pipeline, pose_encoding, provenance, "guidance_rescale" in signature.parameters)
-
-
-def _short_of_memory(device: str, low_memory_gb: float) -> bool:
-    return device == "cuda" and torch.cuda.mem_get_info()[0] / 2**30 < low_memory_gb
 
 
 def _vggt_dtype(device: str) -> torch.dtype:
