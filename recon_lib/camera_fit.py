@@ -31,6 +31,7 @@ from recon_lib.silhouettes import Body, Masks
 
 FOCALS = ("shared", "each", "fixed")
 SEARCH_DEGREES = (-24, -12, 12, 24)  # around each of the camera's axes
+SEARCH_AVERAGED = 4  # pixels along a side, so that colours a little beside their place still count
 GROUPS = 4  # of photos: each is compared with the colours of the others'
 
 
@@ -167,7 +168,7 @@ def _states(rig: Rig, task: Task, config: CameraFitConfig, raster: ModuleType) -
         yield rig, _scores(rig, dressed, task, raster)
 
         def loss(rig: Rig, dressed: list = dressed) -> Tensor:
-            masks, colours = _mask_loss(task, task.masks, raster)(rig), _colour_losses(rig, dressed, task, raster)
+            masks, colours = _mask_loss(task, task.masks, raster)(rig), _colour_losses(rig, dressed, task, 1, raster)
             return masks + config.w_colour * colours.sum()
 
         rig = _descended(rig, loss, config.round_steps, config.colour_rate, config)
@@ -182,14 +183,14 @@ def _searched(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, rast
     loss, fixed = _mask_loss(task, _half(task.masks), raster), replace(config, focal="fixed")
     still = torch.zeros(1, device=raster.DEVICE)
     with torch.no_grad():
-        best, least = rig.T_unit_cam, _colour_losses(rig, dressed, task, raster)
+        best, least = rig.T_unit_cam, _colour_losses(rig, dressed, task, SEARCH_AVERAGED, raster)
     for degrees in SEARCH_DEGREES:
         for axis in torch.eye(3, device=raster.DEVICE):
             move = torch.zeros(len(best), 6, device=raster.DEVICE)
             move[:, :3] = np.radians(degrees) * axis
             trial = _descended(_moved_by(rig, move, still), loss, config.search_steps, config.mask_rate, fixed)
             with torch.no_grad():
-                colours = _colour_losses(trial, dressed, task, raster)
+                colours = _colour_losses(trial, dressed, task, SEARCH_AVERAGED, raster)
             best = torch.where((colours < least)[:, None, None], trial.T_unit_cam, best)
             least = torch.minimum(colours, least)
     return Rig(best, rig.log_focal)
@@ -207,12 +208,17 @@ def _mask_loss(task: Task, masks: Masks, raster: ModuleType) -> Callable[[Rig], 
     return lambda rig: (_silhouettes(rig, task.shape, masks, raster) - masks.alpha).square().mean((1, 2)).sum()
 
 
-def _colour_losses(rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, raster: ModuleType) -> Float[Tensor, " B"]:
+def _colour_losses(
+    rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, averaged: int, raster: ModuleType
+) -> Float[Tensor, " B"]:
+    """Mean absolute difference of premultiplied colour and coverage, of means over `averaged`² pixels."""
     losses, cameras = torch.zeros_like(rig.log_focal), _seen(rig, task.photos.cameras)
     for group, mesh in dressed:
         seen = render.views(cameras[group], mesh.verts)
         shown = render.surfaces(mesh, seen, raster, task.shape.topology).rgba
-        losses = losses.index_add(0, group.to(losses.device), (shown - task.photos.rgba[group]).abs().mean((1, 2, 3)))
+        planes = (shown - task.photos.rgba[group]).movedim(-1, 1)
+        off = torch.nn.functional.avg_pool2d(planes, averaged).abs().mean((1, 2, 3))
+        losses = losses.index_add(0, group.to(losses.device), off)
     return losses
 
 

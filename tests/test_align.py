@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from recon_lib import align, camera, mesh, refine, render
+from recon_lib import align, camera, mesh, refine, render, silhouettes
 from recon_lib.align import AlignConfig
 from recon_lib.camera import Cameras
 from recon_lib.raster import cpu
@@ -154,6 +154,19 @@ def test_a_mesh_that_half_a_turn_brings_to_itself_has_a_runner_up_as_good():
     assert found.iou.mean() > 0.95
     assert found.runner_up_iou == pytest.approx(found.iou.mean(), abs=0.01)
     assert found.runner_up_radians == pytest.approx(np.pi, abs=0.05)
+
+
+def test_two_laps_bring_place_and_size_near_before_any_fit(canonical):
+    rng = np.random.default_rng(8)
+    cameras = views_of(np.eye(4), 6, rng)
+    target = silhouettes.masks(silhouettes_of(canonical, np.eye(4), cameras), cameras, 48, cpu)
+    shape = silhouettes.body(canonical, torch.eye(4).double(), 600, cpu)
+    poses = torch.diag(torch.tensor([0.7, 0.7, 0.7, 1.0]))[None]
+    poses[0, :3, 3] = torch.tensor([0.15, -0.2, 0.1])
+    for _ in range(2):
+        poses, _ = align._recentred(poses, shape, target, cpu)
+    assert poses[0, :3, 3].norm() < 0.02
+    assert poses[0, 0, 0] == pytest.approx(1, abs=0.02)
 
 
 def test_the_starts_leave_no_rotation_farther_than_24_degrees():

@@ -15,9 +15,7 @@ from recon_lib.camera_fit import CameraFitConfig
 from recon_lib.raster import cpu
 
 QUICK_ALIGN = AlignConfig(starts=400, kept=6, search_steps=25, final_size=80, final_steps=25)
-QUICK = CameraFitConfig(
-    size=80, faces=2000, first_steps=30, mask_steps=50, search_steps=20, rounds=2, round_steps=20, texture_size=256
-)
+QUICK = CameraFitConfig(size=96, faces=2500, first_steps=30, mask_steps=60, search_steps=25, rounds=2, texture_size=256)
 FOCAL_ERROR = 1.08
 
 

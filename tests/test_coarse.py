@@ -92,7 +92,7 @@ def test_what_a_reader_should_know_is_said(photos, found, changed, said):
 
 def test_nothing_is_said_where_nothing_is_to_be_said():
     second = {"runner_up": {"iou": 0.6, "radians": 1.0}}
-    assert coarse._remarks(of(4), Bodies(3, 0.9, 1), np.full(4, 0.9), PINNED | second) == ()
+    assert coarse._remarks(of(2), Bodies(3, 0.9, 1), np.full(2, 0.9), PINNED | second) == ()
 
 
 def test_an_open_mesh_is_refused_as_it_is_and_closed_when_cleaned():

@@ -145,6 +145,15 @@ def test_cameras_that_stage_2_found_are_the_scene_s(tmp_path):
     assert posed.cameras.sizes.tolist() == found.sizes.tolist() and posed.names == ("a", "b")
 
 
+def test_cameras_that_came_with_the_photos_stay(tmp_path):
+    ngp(tmp_path / "in")
+    given = read(tmp_path / "in", CONFIG).scene
+    scene.save(given, tmp_path / "scene")
+    (tmp_path / "coarse").mkdir()
+    (tmp_path / "coarse" / "coarse.json").write_text(json.dumps({"cameras": None}))
+    torch.testing.assert_close(scene.load_posed(tmp_path).cameras.T_world_cam, given.cameras.T_world_cam)
+
+
 def test_a_saved_canonical_rig_reads_back_as_one(tmp_path):
     six(tmp_path / "photos")
     scene.save(read(tmp_path / "photos", CONFIG).scene, tmp_path / "scene")

@@ -26,7 +26,7 @@ def disc(width: int, height: int, centre: tuple[float, float], radius: float) ->
 
 
 @pytest.mark.parametrize(("centre", "radius"), [((50, 40), 20), ((12, 70), 10), ((2, 3), 15), ((60, 50), 49)])
-@pytest.mark.parametrize("size", [56, 224])
+@pytest.mark.parametrize("size", [16, 56, 224])
 def test_the_object_is_centred_on_black_whatever_lies_under_the_mask(centre, radius, size):
     image = disc(120, 100, centre, radius)
     square, (x0, y0, x1, y1) = crop(image, "photo", size)

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 NEXT = {
     "no GPU": "run on a machine with an NVIDIA GPU of 16 GB or more, or choose backend hull",
     "too little GPU memory": "end what else runs on the GPU or use a larger one, or choose backend hull",
@@ -40,8 +38,6 @@ def named() -> Iterator[None]:
     """Gives upstream's and CUDA's errors their names; an error that has none passes as it is."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise Outcome("out of GPU memory", _first_line(error)) from error
     except (RuntimeError, ValueError, AssertionError) as error:
         name = _name(str(error))
         if isinstance(error, Outcome) or name is None:
@@ -55,7 +51,7 @@ def _name(text: str) -> str | None:
         return "index overflow"
     if "out of memory" in lower:
         return "out of GPU memory"
-    if "cuda error" in lower or "illegal memory access" in lower or "device-side assert" in lower:
+    if "cuda error" in lower:
         return "CUDA error"
     return None
 
