@@ -2,12 +2,14 @@
 
 A guess is in a frame of its own, of any scale; the result is in the mesh's frame, which the mesh fixes, so that no camera
 has to stand still. The fit works in `unit`, the mesh with its box's middle at the origin and its farthest vertex at distance
-1. First silhouettes pull, then colours too: the mesh wears the photos' mean colours, each camera moves until it sees what its
-photo shows, and the mean is taken anew. Principal points stay, and there is no distortion.
+1. First silhouettes pull, then colours too: the mesh wears the mean colours of other photos, each camera moves until it sees
+what its own photo shows, and the mean is taken anew. Principal points stay, and there is no distortion.
 
 What the photos cannot tell: focal length and distance grow together but for perspective, so both are weak where the object
 is far away for its size. Silhouettes alone leave turns about an axis of symmetry open; colours settle them where the surface
-is not plain and several photos show it, so one photo's colours tell nothing. Errors of the mesh go into the cameras.
+is not plain and several photos show it, so one photo's colours tell nothing. The rough
+rotation between guesses and mesh comes from silhouettes alone (`alignment` shows the runner-up). Errors of the mesh go into
+the cameras.
 Axes: B views, H W pixels of a crop.
 """
 

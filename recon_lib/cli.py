@@ -47,9 +47,14 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"name: got {name!r}, needed letters, digits, - _ and . only, with a letter or digit last")
     folder = home / "outputs" / name
     stages = options.stages or params.STAGES
-    timeout_s = pipeline.TIMEOUT_S if options.timeout is None else options.timeout
+    if options.mode:
+        backend, of_mode = params.MODES[options.mode]
+        asked.setdefault("2_reconviagen", {})["backend"] = backend
+        stages = [stage for stage in stages if stage in of_mode]
+    limits = {"timeout_s": options.timeout, "soft_limit_s": options.soft_limit}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
     try:
-        content = pipeline.run(asked, folder, stages, notebooks, options.force, timeout_s=timeout_s)
+        content = pipeline.run(asked, folder, stages, notebooks, options.force, **limits)
     except pipeline.StageError as error:
         return _say(str(error), FAILED)
     if content["stages"]["4_metrics"]["state"] in pipeline.FINISHED:

@@ -5,6 +5,7 @@ where it all came from come out. Nothing falls back silently: `auto` chooses bef
 backend runs or refuses. Photos without cameras: the world is the mesh's own frame, z up.
 """
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,6 +47,15 @@ class Coarse:
     reason: str  # one sentence: why this backend
     remarks: tuple[str, ...]  # sentences that a reader of the mesh should know
     provenance: dict
+
+    def overlap(self) -> str:
+        """What is to be read of `iou`."""
+        if not self.iou:
+            return "a hull: its silhouettes are the masks, as far as these agree"
+        worst = min(self.iou, key=self.iou.get)
+        mean = sum(self.iou.values()) / len(self.iou)
+        lines = textwrap.wrap("   ".join(f"{name} {iou:.3f}" for name, iou in self.iou.items()), 110)
+        return "\n".join([f"mean {mean:.3f}, worst {self.iou[worst]:.3f} ({worst})", *lines])
 
 
 def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from recon_lib import camera, camera_fit, mesh
+from recon_lib import camera, camera_fit, mesh, refine
 from recon_lib.align import AlignConfig
 from recon_lib.camera import Cameras
 from recon_lib.camera_fit import CameraFitConfig
@@ -109,3 +109,17 @@ def test_what_cannot_be_fitted_is_refused_by_name(eight, body):
     blank = (np.zeros_like(eight.images[0]), *eight.images[1:])
     with pytest.raises(ValueError, match=r"masks \[0\] have no alpha"):
         camera_fit.fit_cameras(body, blank, eight.cameras, QUICK, QUICK_ALIGN, cpu)
+
+
+def test_no_photo_is_compared_with_its_own_colours(eight, body):
+    red = [image.copy() for image in eight.images]
+    red[5][..., :3] = 255, 0, 0
+    in_unit = camera.moved(eight.cameras, refine.unit_frame(body.verts))
+    task = camera_fit._task(body, tuple(red), [image[..., 3] / np.float32(255) for image in red], in_unit, QUICK, cpu)
+    rig = camera_fit.Rig(in_unit.T_world_cam, torch.zeros(8))
+    reddest = {}
+    for group, worn in camera_fit._dressed(rig, task, cpu):
+        redness = (worn.texture[..., 0] - worn.texture[..., 1:].max(-1).values).max().item()
+        reddest |= dict.fromkeys(group.tolist(), redness)
+    assert sorted(reddest) == list(range(8))
+    assert reddest[1] == reddest[5] < 0.7 < 0.9 < min(reddest[i] for i in (0, 2, 3, 4, 6, 7))

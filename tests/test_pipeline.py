@@ -501,6 +501,20 @@ def test_the_run_is_named_after_what_was_asked(home, monkeypatch, arguments, nam
     assert asked == {"1_ingest": {"photos": photos}, "run_dir": home / "outputs" / name}
 
 
+@pytest.mark.parametrize("mode", params.MODES)
+def test_a_mode_decides_the_backend_and_the_stages_and_limits_arrive(home, monkeypatch, mode):
+    def run(asked, run_dir, stages, notebooks, force, **limits):
+        backend, of_mode = params.MODES[mode]
+        assert asked["2_reconviagen"] == {"backend": backend} and tuple(stages) == of_mode
+        assert limits == {"soft_limit_s": 60.0}
+        return {"stages": {"4_metrics": {"state": "pending"}}}
+
+    monkeypatch.setattr(pipeline, "run", run)
+    arguments = ["--preset", "quick", "--mode", mode, "--soft-limit", "60"]
+    assert cli.main(["run", "--notebooks", "notebooks", *arguments]) == 0
+    assert ("3_nvdiffrec" in params.MODES[mode][1]) is (mode != "reconviagen")
+
+
 def test_the_real_notebooks_and_presets_pass_validation():
     presets = sorted((pipeline.NOTEBOOKS.parent / "params").glob("*.yaml"))
     assert "quick" in [preset.stem for preset in presets]

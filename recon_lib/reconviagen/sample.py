@@ -18,7 +18,7 @@ from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh
 from recon_lib.reconviagen.crop import crop, uncropped
 from recon_lib.reconviagen.outcomes import Outcome, named
-from recon_lib.reconviagen.upstream import Loaded
+from recon_lib.reconviagen.upstream import Loaded, silenced
 
 READ_BLOCKS = (4, 11, 17, 23)  # of VGGT's aggregator, by upstream's two conditioning networks
 MOST_VOXELS = 80_000  # beyond it the mesh decoder runs into spconv's 32-bit indices
@@ -70,7 +70,8 @@ def sample(
     structure, latents = samplers(config, loaded.has_guidance_rescale)
     seen: dict[str, Any] = {}
     networks = pipeline.models
-    with ExitStack() as hooks, named(), _deterministic():
+    with ExitStack() as hooks, named(), _deterministic(), silenced() as aloud:
+        progress = aloud(progress)
         hooks.enter_context(_after(pipeline.VGGT_model.aggregator, _cameras_into(seen, loaded)))
         hooks.enter_context(_after(networks["sparse_structure_decoder"], _structure_into(seen)))
         for name, first, share, steps in (

@@ -8,11 +8,15 @@ checkpoint compared with its network key by key.
 import importlib
 import importlib.util
 import inspect
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +35,10 @@ PACKAGES = ("spconv", "torchvision", "easydict", "einops", "safetensors", "huggi
 NEEDED_GB = 16.0  # free GPU memory
 UNUSED_MODELS = ("slat_decoder_gs", "slat_decoder_rf")  # Gaussians, radiance fields
 UNUSED_HEADS = ("point_head", "depth_head", "track_head")  # of VGGT
+
+Progress = Callable[[float, str], None]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +86,7 @@ def commit(root: Path) -> str:
     return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
-def load(
-    root: Path, folder: Path, device: str, progress: Callable[[float, str], None] = lambda share, what: None
-) -> Loaded:
+def load(root: Path, folder: Path, device: str, progress: Progress = lambda share, what: None) -> Loaded:
     """`folder` is one of weights. The networks wait in the computer's memory for their turn on the GPU, where upstream can.
 
     Raises Outcome for weights that do not fit the networks, ImportError for a missing package of upstream's.
@@ -91,7 +97,8 @@ def load(
     }  # the latter for equal sums, see `sample`
     backend = stand_ins.attention_backend() if device == "cuda" else "sdpa"
     sys.path[:0] = [path for path in (str(root), str(root / "wheels" / "vggt")) if path not in sys.path]
-    with stand_ins.present(backend), named():
+    with stand_ins.present(backend), named(), silenced() as aloud:
+        progress = aloud(progress)
         progress(0, "importing ReconViaGen")
         trellis = importlib.import_module("trellis.pipelines.trellis_image_to_3d")
         samplers = importlib.import_module("trellis.pipelines.samplers")
@@ -131,6 +138,30 @@ def load(
                   "networks_in_turn": in_turn, "vggt_dtype": str(pipeline.VGGT_dtype)}  # fmt: skip
     pose_encoding = importlib.import_module("vggt.utils.pose_enc")
     return Loaded(pipeline, pose_encoding, provenance, "guidance_rescale" in signature.parameters)
+
+
+@contextmanager
+def silenced() -> Iterator[Callable[[Progress], Progress]]:
+    """Upstream's prints, bars and warnings go to this module's log: they are no part of a report.
+
+    Gives what keeps a progress callback heard.
+    """
+    said, out = io.StringIO(), sys.stdout
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+
+    def aloud(progress: Progress) -> Progress:
+        def call(share: float, what: str) -> None:
+            with redirect_stdout(out):
+                progress(share, what)
+
+        return call
+
+    try:
+        with redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield aloud
+    finally:
+        log.debug("ReconViaGen said: %s", said.getvalue())
 
 
 def _vggt_dtype(device: str) -> torch.dtype:
