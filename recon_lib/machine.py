@@ -114,7 +114,9 @@ def _gpu(torch: Any) -> tuple[Gpu | None, str | None]:
 
 
 def _absent() -> tuple[str, ...]:
-    names = []
+    names: list[str] = []
+    if not any(importlib.metadata.distributions(name="recon-lib")):
+        return ("recon-lib",)
     for requirement in importlib.metadata.requires("recon-lib") or ():
         if "extra ==" not in requirement:
             name = re.match(r"[\w.-]+", requirement)[0]

@@ -124,9 +124,6 @@ def measured(ready: upstream.Loaded, count: int) -> list[tuple]:
     began = time.perf_counter()
     made = sample.sample(ready, photos(count), names, config, progress)
     seconds = time.perf_counter() - began
-    # Torch gives nothing back while it runs: with its context, this is what the card has to have.
-    free, total = torch.cuda.mem_get_info()
-    in_use_gb = (total - free) / 1e9
     assert made.voxels >= VOXELS
 
     def step(stage: str, steps: int) -> float:
@@ -138,7 +135,6 @@ def measured(ready: upstream.Loaded, count: int) -> list[tuple]:
         (f"{count} photos, peak GPU memory reserved", torch.cuda.max_memory_reserved() / 1e9, "GB", limit),
         (f"{count} photos, peak before the first structure step", peaks["sparse structure, step 1"], "GB", ""),
         (f"{count} photos, peak before the last latents step", peaks[f"slat, step {config.slat_steps}"], "GB", ""),
-        (f"{count} photos, GPU memory in use by the process", in_use_gb, "GB", limit),
         (f"{count} photos, structure step", step("sparse structure", config.ss_steps), "s", ""),
         (f"{count} photos, latents step", step("slat", config.slat_steps), "s", ""),
         (f"{count} photos, all", seconds, "s", ""),

@@ -49,7 +49,7 @@ def few_starts(monkeypatch):
     """A block has so many symmetries that most rotations are near one that fits."""
     quick = functools.partial(align.AlignConfig, starts=100, kept=4, finalists=2, search_steps=30, final_steps=30)
     monkeypatch.setattr(align, "AlignConfig", quick)
-    quick = functools.partial(camera_fit.CameraFitConfig, mask_steps=60, rounds=(2,), size=96, texture_size=256)
+    quick = functools.partial(camera_fit.CameraFitConfig, mask_steps=60, rounds=1, size=96, texture_size=256)
     monkeypatch.setattr(camera_fit, "CameraFitConfig", quick)
 
 

@@ -79,7 +79,7 @@ def sample(
             ("slat_flow_model", 0.6, 0.3, config.slat_steps),
         ):
             hooks.enter_context(_after(networks[name], _count(name, first, share, steps, progress)))
-        progress(0, "looking at the photos")
+        progress(0.0, "looking at the photos")
         outputs, _, _ = pipeline.run(
             image=[square for square, _ in crops],
             seed=config.seed,
@@ -119,11 +119,14 @@ def samplers(config: SampleConfig, has_guidance_rescale: bool) -> tuple[dict[str
 def _deterministic() -> Iterator[None]:
     """Sums in one order, so that a seed gives one mesh; what has no such kernel warns and goes on."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs half of the time, and nothing reads it
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def _after(network: torch.nn.Module, hook: Callable) -> Any:

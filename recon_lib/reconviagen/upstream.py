@@ -99,7 +99,7 @@ def load(root: Path, folder: Path, device: str, progress: Progress = lambda shar
     sys.path[:0] = [path for path in (str(root), str(root / "wheels" / "vggt")) if path not in sys.path]
     with stand_ins.present(backend), named(), silenced() as aloud:
         progress = aloud(progress)
-        progress(0, "importing ReconViaGen")
+        progress(0.0, "importing ReconViaGen")
         trellis = importlib.import_module("trellis.pipelines.trellis_image_to_3d")
         samplers = importlib.import_module("trellis.pipelines.samplers")
         extractor = importlib.import_module("trellis.representations.mesh.cube2mesh").SparseFeatures2Mesh
