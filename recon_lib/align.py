@@ -168,7 +168,7 @@ def _spread(in_ball: Cameras) -> Int[Tensor, " B"]:
     for _ in range(len(towards) - 1):
         nearest = torch.minimum(nearest, (towards - towards[order[-1]]).norm(dim=-1))
         nearest[order] = -1
-        order.append(nearest.argmax().item())
+        order.append(int(nearest.argmax()))
     return torch.tensor(order)
 
 
@@ -231,10 +231,11 @@ def _angles(a: Float[Tensor, "I 4 4"], b: Float[Tensor, "J 4 4"]) -> Float[Tenso
 
 def _apart(poses: Float[Tensor, "K 4 4"], scores: Float[Tensor, " K"], radians: float, most: int) -> list[int]:
     """The best poses, best first, none closer to a better one than `radians`."""
-    kept, near = [], _angles(poses, poses) < radians
+    kept: list[int] = []
+    near = _angles(poses, poses) < radians
     left = torch.ones_like(scores, dtype=torch.bool)
     while left.any() and len(kept) < most:
-        kept.append(torch.where(left, scores, -1.0).argmax().item())
+        kept.append(int(torch.where(left, scores, -1.0).argmax()))
         left &= ~near[kept[-1]]
         left[kept[-1]] = False
     return kept

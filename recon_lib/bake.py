@@ -14,12 +14,12 @@ def unlit(mesh: Mesh, raster: ModuleType) -> Mesh:
     """Every texel as it looks from straight above it; a mesh without a light is returned as it is."""
     if mesh.light is None:
         return mesh
-    shape = mesh.texture.shape[:2]
-    rast = uv.atlas_raster(mesh.uvs, mesh.uv_faces, shape, raster)
+    height, width = mesh.texture.shape[:2]
+    rast = uv.atlas_raster(mesh.uvs, mesh.uv_faces, (height, width), raster)
     known = rast[0, ..., 3] > 0
     smooth = raster.interpolate(vertex_normals(mesh.verts, mesh.faces)[None], rast, mesh.faces)[0][0][known]
     row, column = known.nonzero().unbind(1)
-    at = torch.stack([(column + 0.5) / shape[1], (row + 0.5) / shape[0]], -1)
+    at = torch.stack([(column + 0.5) / width, (row + 0.5) / height], -1)
     orm, offset = render.texture_at(mesh.surface, at, raster).T.split(3)
     normal = torch.nn.functional.normalize(torch.nn.functional.normalize(smooth.T, dim=0) + offset, dim=0)
     seen = pbr.shade(mesh.texture[known].T, orm, normal, normal, environment.of_cube(mesh.light), raster)

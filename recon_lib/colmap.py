@@ -6,6 +6,7 @@ directions.
 """
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from recon_lib.posed import Lens, Listing, PosedPhoto, finding, inside, is_file,
 FOLDERS = (".", "sparse", "sparse/0", "colmap/sparse/0")
 PARTS = ("cameras", "images", "points3D")
 # COLMAP's parameters, in its order -> fx fy cx cy k1 k2 p1 p2
-MODELS = {
+MODELS: dict[str, Callable[..., tuple[float, ...]]] = {
     "SIMPLE_PINHOLE": lambda f, cx, cy: (f, f, cx, cy, 0, 0, 0, 0),
     "PINHOLE": lambda fx, fy, cx, cy: (fx, fy, cx, cy, 0, 0, 0, 0),
     "SIMPLE_RADIAL": lambda f, cx, cy, k: (f, f, cx, cy, k, 0, 0, 0),
@@ -161,6 +162,6 @@ def _photo(label: str, path: Path, image: pycolmap.Image) -> PosedPhoto:
     except ValueError as e:
         raise ValueError(f"pose: got {e}, needed a finite rotation and translation") from e
     T_world_cam = from_opencv(torch.from_numpy(T_world_cv)).numpy()
-    fx, fy, cx, cy, *distortion = parameters
-    lens = Lens(fx, fy, cx, cy, distortion=tuple(distortion))
+    fx, fy, cx, cy, k1, k2, p1, p2 = parameters
+    lens = Lens(fx, fy, cx, cy, distortion=(k1, k2, p1, p2))
     return PosedPhoto(label, path, T_world_cam, lens, (camera.width, camera.height), None)

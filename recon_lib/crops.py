@@ -47,4 +47,6 @@ def _cropped(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:
     rgba = torch.cat([colour.linear_of_bytes(part[..., :3]) * alpha, alpha], -1)
     inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
     planes = [Image.fromarray(plane.numpy()) for plane in rgba.unbind(-1)]
-    return torch.stack([torch.from_numpy(np.array(p.resize((size, size), Image.BOX, box=inner))) for p in planes], -1)
+    return torch.stack(
+        [torch.from_numpy(np.array(p.resize((size, size), Image.Resampling.BOX, box=inner))) for p in planes], -1
+    )

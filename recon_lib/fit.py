@@ -120,12 +120,12 @@ def fit(
         terms |= _material_terms(mesh, rendering.covered, config)
         if config.w_laplacian:
             terms["laplacian"] = config.w_laplacian * (1 - step / config.steps), losses.laplacian_energy(verts, edges)
-        loss = sum(weight * value for weight, value in terms.values())
+        loss = sum((weight * value for weight, value in terms.values()), none)
         moves.forget()
         loss.backward()
         finite &= moves.finite(loss)
         is_asked = device.type == "cpu" or step % CHECK_EVERY == 0
-        if room and is_asked and rendering.covered.index[-1] < photos.rgba[chosen, ..., 0].numel():
+        if room and is_asked and rendering.covered.pixel[-1] < photos.rgba[chosen, ..., 0].numel():
             room = int(MARGIN * room)  # all places were taken: some pixels may have been lost
         if is_asked and not finite:
             raise FloatingPointError(

@@ -30,7 +30,8 @@ class Mesh:
 
 def _corners(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tuple[Tensor, Tensor, Tensor]:
     # Not verts[faces]: with several threads its gradient is summed by atomic adds, in another order each time.
-    return verts.index_select(0, faces.long().reshape(-1)).reshape(-1, 3, 3).unbind(1)
+    a, b, c = verts.index_select(0, faces.long().reshape(-1)).reshape(-1, 3, 3).unbind(1)
+    return a, b, c
 
 
 def face_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "F 3"]:

@@ -12,6 +12,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
     T_world_file = np.linalg.inv(T_file_world).tolist()
     split = _split(mesh, T_file_world)
     (folder / "mesh.glb").write_bytes(textured_scene(mesh, up).export())
-    manifest = {"files": {"mesh.glb": {"T_world_file": T_world_file}}, "failed": {}}
+    manifest: dict[str, dict[str, Any]] = {"files": {"mesh.glb": {"T_world_file": T_world_file}}, "failed": {}}
     if mesh.light is not None:  # a lit mesh is not whole without it: an error here is one of the GLB
         hdr.write_light(folder / "light.hdr", mesh.light, torch.from_numpy(T_file_world[:3, :3]).float())
         manifest["files"]["light.hdr"] = {"T_world_file": T_world_file, "cube_size": mesh.light.shape[1]}
@@ -83,11 +84,12 @@ def load(
         raise ValueError(f"{path}: no triangles, need one textured mesh")
     material = getattr(loaded.visual, "material", None)
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    if getattr(loaded.visual, "uv", None) is None or image is None:
+    uv = getattr(loaded.visual, "uv", None)
+    if uv is None or image is None:
         raise ValueError(f"{path}: no texture coordinates or no base-colour image, need both")
     file_verts, file_faces = _tensor(loaded.vertices), torch.from_numpy(np.array(loaded.faces, np.int32))
     verts, faces = weld(file_verts, file_faces)
-    uvs = _tensor(loaded.visual.uv)
+    uvs = _tensor(uv)
     uvs = torch.stack([uvs[:, 0], 1 - uvs[:, 1]], -1)
     texture = colour.linear_of_bytes(np.asarray(image.convert("RGB")))
     T = torch.eye(4) if T_world_file is None else _tensor(T_world_file)
@@ -200,6 +202,7 @@ def textured_scene(mesh: Mesh, up: np.ndarray) -> GltfScene:
         tangents = normal_map.tangents(mesh).double().numpy()
         tangents[:, :3] = tangents[:, :3] @ T_file_world[:3, :3].T
         textured.vertex_attributes["_TANGENT"] = tangents.astype(np.float32)
+    assert isinstance(textured.visual, TextureVisuals)
     textured.visual = TextureVisuals(uv=textured.visual.uv, material=material)
     return GltfScene(textured)
 
@@ -216,6 +219,7 @@ def _finish(tree: dict) -> None:
 
 
 def _write_obj(split: trimesh.Trimesh, mesh: Mesh, folder: Path) -> None:
+    assert isinstance(split.visual, TextureVisuals)
     textured = split.copy()
     textured.visual = TextureVisuals(
         uv=split.visual.uv,

@@ -100,10 +100,11 @@ def _tagged_source(notebook: Path) -> str:
 
 def _declared(node: ast.stmt, comment: str, where: str) -> Parameter:
     # papermill's own reader does not see a line whose comment holds `=`, and turns a tuple into text.
-    plain = isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
-    if not plain or "=" in comment:
-        raise ValueError(f"{where}: needed `name = default  # help`, without `=` in the help")
-    name, default = node.targets[0].id, ast.literal_eval(node.value)
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if "=" not in comment:
+            default = ast.literal_eval(value)
+        case _:
+            raise ValueError(f"{where}: needed `name = default  # help`, without `=` in the help")
     if type(default) not in KINDS:
         got = type(default).__name__
         raise ValueError(f"{where}: {name}: the default is a {got}, needed one of bool int float str list")
@@ -129,7 +130,7 @@ def _needed(parameter: Parameter, value: Any) -> Iterator[str]:
                 yield f"{wanted}, for {item!r}"
 
 
-def _needed_item(parameter: Parameter, kind: type, value: Any) -> Iterator[str]:
+def _needed_item(parameter: Parameter, kind: type[Any], value: Any) -> Iterator[str]:
     if type(value) is not kind and not (kind is float and type(value) is int):
         yield KINDS[kind] + _hint(kind, value)
     elif kind in (int, float) and not math.isfinite(value):

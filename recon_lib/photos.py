@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageChops, ImageCms
+from PIL import Image, ImageChops, ImageCms, ImageFile
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 # names taken for images in a folder, also those that are then refused by content
@@ -119,12 +119,13 @@ def check_mask(alpha: UInt8[np.ndarray, "H W"]) -> None:
 
 
 def _decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
-    with _opened(io.BytesIO(data)) as image:
-        notes = ["multi-picture"] if image.format == "MPO" else []
-        raw_mode = image.tile[0].args if image.format == "PNG" and image.tile else None
+    with _opened(io.BytesIO(data)) as file:
+        image: Image.Image = file
+        notes = ["multi-picture"] if file.format == "MPO" else []
+        raw_mode = file.tile[0].args if file.format == "PNG" and file.tile else None
         if isinstance(raw_mode, str) and raw_mode.endswith(";16B"):
             notes += ["16bit", "grey"] if raw_mode in ("I;16B", "LA;16B") else ["16bit"]
-            rgba = _eight_bits(data, image, raw_mode)
+            rgba = _eight_bits(data, file, raw_mode)
         else:
             if image.mode == "CMYK":
                 notes.append("cmyk")
@@ -140,7 +141,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     return rgba, tuple(notes)
 
 
-def _eight_bits(data: bytes, image: Image.Image, raw_mode: str) -> np.ndarray:
+def _eight_bits(data: bytes, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
     """A 16-bit PNG with rounding. Pillow keeps the high byte of each value alone, so the low ones are decoded apart."""
     if raw_mode == "I;16B":
         deep = np.asarray(image).astype(np.uint32)[..., None]
@@ -174,7 +175,7 @@ def _to_srgb(rgba: np.ndarray, profile: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 @contextmanager
-def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image | None]:
+def _opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
     """Pillow's image, or None where the content is of none of FORMATS; closed at the end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a size near Pillow's own limit, odd EXIF: what matters is refused by name

@@ -235,9 +235,9 @@ def _gpu_memory_mb() -> float | None:
 
 def _papermill(source: Path, target: Path, values: dict[str, Any], **options: Any) -> None:
     papermill_engines.register(NAME, PollingEngine)
-    source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (source, target))
+    read, written = (str(path).replace("{", "{{").replace("}", "}}") for path in (source, target))
     options |= {"kernel_name": "python3", "language": "python", "progress_bar": False}
-    papermill.execute_notebook(source, target, values, **options)
+    papermill.execute_notebook(read, written, values, **options)
 
 
 def _kernel_environment() -> dict[str, str]:

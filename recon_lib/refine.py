@@ -151,10 +151,10 @@ def split(photos: Photos) -> tuple[Photos, Photos | None]:
 
 def lit(mesh: Mesh, light_size: int, raster: ModuleType) -> Mesh:
     """An unlit mesh as a rough dielectric under even light, which looks about the same."""
-    known = uv.covered(mesh.uvs, mesh.uv_faces, mesh.texture.shape[:2], raster)
+    height, width = mesh.texture.shape[:2]
+    known = uv.covered(mesh.uvs, mesh.uv_faces, (height, width), raster)
     radiance = torch.quantile(mesh.texture[known].max(-1).values[:: 1 + known.sum() // 100_000], 0.95) / BRIGHTEST_BASE
     radiance = radiance.clamp_min(1e-2)
-    height, width = mesh.texture.shape[:2]
     surface = mesh.texture.new_tensor([1, ROUGH, 0, 0, 0, 0]).repeat(-(-height // 2), -(-width // 2), 1)
     light = radiance.expand(6, light_size, light_size, 3).contiguous()
     return replace(mesh, texture=(mesh.texture / radiance).clamp(0, 1), surface=surface, light=light)

@@ -24,7 +24,7 @@ ASIDE_SHARE = 8  # every so many covered pixels are asked whether the material c
 class Covered(NamedTuple):
     """The surface at the pixel centres that it covers."""
 
-    index: Int[Tensor, " P"]  # in the flattened images
+    pixel: Int[Tensor, " P"]  # in the flattened images
     texture: Float[Tensor, "P C"]
     surface: Float[Tensor, "P 6"] | None
     colour: Float[Tensor, "P 3"]  # linear, towards the eye
@@ -63,7 +63,7 @@ def clip_positions(verts: Float[Tensor, "V 3"], seen: Views) -> Float[Tensor, "N
 
 
 def render(
-    mesh: Mesh, cameras: Cameras, raster: ModuleType, topology: Int[Tensor, "F 3"] | None = None
+    mesh: Mesh, cameras: Cameras, raster: ModuleType, topology: object | None = None
 ) -> Float[Tensor, "N H W 4"]:
     """All views must have one size."""
     return surfaces(mesh, views(cameras, mesh.verts), raster, topology).rgba
@@ -73,7 +73,7 @@ def surfaces(
     mesh: Mesh,
     seen: Views,
     raster: ModuleType,
-    topology: Int[Tensor, "F 3"] | None = None,
+    topology: object | None = None,
     most_covered: int | None = None,
     material: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     aside: Callable[[Tensor], Tensor] | None = None,

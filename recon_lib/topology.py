@@ -64,7 +64,6 @@ class Isosurface:
     def __init__(self, kind: str, grid: int, start: Mesh | None, device: str):
         if kind not in KINDS:
             raise ValueError(f"topology: got {kind!r}, need mesh or one of {KINDS}")
-        self.kind = kind
         self.grid = (dmtet.kuhn_grid if kind == "dmtet" else flexicubes.voxel_grid)(grid, device)
         self.points, self.cell = REACH * self.grid.verts, 2 * REACH / grid
         border = (self.grid.verts.abs() > 1 - 1e-4).any(-1)
@@ -87,7 +86,7 @@ class Isosurface:
         """The surface now, and FlexiCubes' deviation (0 for the other)."""
         moved = self.points + torch.tanh(self.offsets) * (0.5 * self.cell * self.inner[:, None])
         sdf = torch.where(self.inner, self.sdf, self.sdf.detach().clamp_min(0.5))
-        if self.kind == "dmtet":
+        if isinstance(self.grid, dmtet.TetGrid):
             verts, faces = dmtet.marching_tetrahedra(moved, sdf, self.grid)
             return Mesh(verts, faces), sdf.new_zeros(())
         alpha, beta, gamma = flexicubes.positive(self.weights).split([8, 12, 1], -1)

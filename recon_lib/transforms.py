@@ -186,13 +186,13 @@ def _lens(where: str, name: str, frame: dict, data: dict, problems: list[str]) -
             return None
         return float(value)
 
-    focal = [number(key, 0.0, math.inf, "a positive, finite number of pixels") for key in ("fl_x", "fl_y")]
-    angles = [number(k, 0.0, math.pi, "radians between 0 and pi") for k in ("camera_angle_x", "camera_angle_y")]
-    centre = [number(key) for key in ("cx", "cy")]
+    fx, fy = (number(key, 0.0, math.inf, "a positive, finite number of pixels") for key in ("fl_x", "fl_y"))
+    fov_x, fov_y = (number(k, 0.0, math.pi, "radians between 0 and pi") for k in ("camera_angle_x", "camera_angle_y"))
+    cx, cy = (number(key) for key in ("cx", "cy"))
     k1, k2, p1, p2 = (number(key) or 0.0 for key in ("k1", "k2", "p1", "p2"))
     if not {"fl_x", "camera_angle_x"} & (frame.keys() | data.keys()):
         problems.append(problem(name, "fl_x", "neither fl_x nor camera_angle_x", "one of the two keys"))
-    return Lens(*focal, *centre, *angles, (k1, k2, p1, p2)) if len(problems) == before else Lens(fx=1.0)
+    return Lens(fx, fy, cx, cy, fov_x, fov_y, (k1, k2, p1, p2)) if len(problems) == before else Lens(fx=1.0)
 
 
 def _size(where: str, name: str, frame: dict, data: dict, problems: list[str]) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from PIL import Image
 from trimesh.viewer import scene_to_html
 
 from recon_lib import bake, colour, meshio, uv
@@ -25,7 +26,8 @@ def show_mesh(mesh: Mesh, raster: ModuleType, width: int = 640, height: int = 48
     mesh = bake.unlit(mesh, raster)
     faces, uv_faces = mesh.faces.long(), mesh.uv_faces.long()
     pairs, index = torch.unique(torch.stack([faces.reshape(-1), uv_faces.reshape(-1)]), dim=1, return_inverse=True)
-    image = np.asarray(meshio.texture_image(mesh).convert("RGBA").transpose(1))  # three.js: first row at v = 0, v up
+    # three.js: first row at v = 0, v up
+    image = np.asarray(meshio.texture_image(mesh).convert("RGBA").transpose(Image.Transpose.FLIP_TOP_BOTTOM))
     uvs = mesh.uvs[pairs[1]] * torch.tensor([1.0, -1]) + torch.tensor([0.0, 1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # traittypes warns of the dtype of every attribute

@@ -150,7 +150,8 @@ def _compare(
     needs: tuple[Need, ...] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """What is wrong, a line a problem, and the hashes of the files that are there in full."""
-    problems, hashes, wanted = [], {}, {}
+    problems, hashes = [], {}
+    wanted: dict[str, dict[str, Any]] = {}
     for need in NEEDED if needs is None else needs:
         entry = lock.get(need.id)
         if entry is None:

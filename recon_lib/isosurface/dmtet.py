@@ -94,7 +94,8 @@ def marching_tetrahedra(
     crossings = x_a + (s_a / (s_a - s_b))[:, None] * (x_b - x_a)
     vertex_of_edge = cut.cumsum(0, dtype=torch.int32) - 1
 
-    pattern = sum((bits << i).index_select(0, corner) for i, corner in enumerate(grid.tets.unbind(1)))
+    corners = enumerate(grid.tets.unbind(1))
+    pattern = sum(((bits << i).index_select(0, corner) for i, corner in corners), bits.new_zeros(()))
     cut_tets = ((pattern > 0) & (pattern < 15)).nonzero()[:, 0]
     places = grid.cases[pattern[cut_tets].long()]
     used = places[..., 0] >= 0

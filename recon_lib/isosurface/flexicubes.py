@@ -99,7 +99,7 @@ def _patterns(inside: Bool[Tensor, "side side side"]) -> UInt8[Tensor, " C"]:
     n = len(inside) - 1
     bits = inside.to(torch.uint8)
     corners = [bits[x : x + n, y : y + n, z : z + n] for x in (0, 1) for y in (0, 1) for z in (0, 1)]
-    return sum(corner << i for i, corner in enumerate(corners)).reshape(-1)
+    return sum((corner << i for i, corner in enumerate(corners)), bits.new_zeros(())).reshape(-1)
 
 
 def _table_rows(cubes: Int[Tensor, " K"], pattern: UInt8[Tensor, " C"], grid: VoxelGrid) -> Int[Tensor, " K"]:
@@ -160,7 +160,8 @@ def _quads(inside: Bool[Tensor, "side side side"]) -> tuple[Int[Tensor, "Q 4"], 
         low_inside = inner.narrow(a, 0, n)
         cut = low_inside != inner.narrow(a, 1, n)
         # The cube on the lower side along b and c; the inner edges start at 1 there, so its place is their index.
-        first = sum(at * step for at, step in zip(cut.nonzero().unbind(1), stride, strict=True))
+        x, y, z = cut.nonzero().unbind(1)
+        first = x * stride[0] + y * stride[1] + z * stride[2]
         around = ((0, 0), (1, 0), (1, 1), (0, 1))  # counter-clockwise seen from the upper end of a
         around_cubes = torch.stack([first + i * stride[b] + j * stride[c] for i, j in around], 1)
         corners = [(1 - i) * AXIS_BIT[b] | (1 - j) * AXIS_BIT[c] for i, j in around]

@@ -55,7 +55,9 @@ def on_white(photo: np.ndarray, size: tuple[int, int]) -> tuple[Float[np.ndarray
     """The photo composited on white and its mask, area-averaged to `size` (width, height)."""
     alpha = photo[..., 3:] / 255
     planes = np.concatenate([photo[..., :3] / 255 * alpha + 1 - alpha, alpha], -1).astype(np.float32)
-    small = np.stack([np.array(Image.fromarray(p).resize(size, Image.BOX)) for p in np.moveaxis(planes, -1, 0)], -1)
+    small = np.stack(
+        [np.array(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in np.moveaxis(planes, -1, 0)], -1
+    )
     return small[..., :3].astype(np.float64), small[..., 3] > 0.5
 
 

@@ -34,7 +34,8 @@ def crop(image: np.ndarray, name: str, size: int) -> tuple[Image.Image, tuple[fl
     shrink = max(1, int((x1 - x0) / size))
     near = black.reduce(shrink) if shrink > 1 else black
     a, b, c = (x1 - x0) / size / shrink, x0 / shrink, y0 / shrink
-    return near.transform((size, size), Image.AFFINE, (a, 0, b, 0, a, c), Image.BILINEAR), (x0, y0, x1, y1)
+    affine, smooth = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return near.transform((size, size), affine, (a, 0, b, 0, a, c), smooth), (x0, y0, x1, y1)
 
 
 def uncropped(

@@ -119,14 +119,15 @@ def samplers(config: SampleConfig, has_guidance_rescale: bool) -> tuple[dict[str
 def _deterministic() -> Iterator[None]:
     """Sums in one order, so that a seed gives one mesh; what has no such kernel warns and goes on."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    filled = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs half of the time, and nothing reads it
+    settings.fill_uninitialized_memory = False  # costs half of the time, and nothing reads it
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = filled
 
 
 def _after(network: torch.nn.Module, hook: Callable) -> Any:

@@ -59,7 +59,8 @@ def memory_efficient_attention(
     attn_bias: BlockDiagonalMask | None = None,
 ) -> Float[Tensor, "B L H D"]:
     if attn_bias is None:
-        return scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return scaled_dot_product_attention(q, k, v).transpose(1, 2)
     parts = zip(
         q.split(attn_bias.q_seqlen, 1), k.split(attn_bias.kv_seqlen, 1), v.split(attn_bias.kv_seqlen, 1), strict=True
     )
@@ -109,7 +110,7 @@ def _torchvision() -> None:
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        importlib.import_module("torchvision")._operators = library  # they end with it
+        importlib.import_module("torchvision").__dict__["_operators"] = library  # they end with it
 
 
 def _module(name: str, **content) -> types.ModuleType:
