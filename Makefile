@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 # Threads that wait spin for microseconds, then sleep: endless spinning makes a busy machine many times slower.
 export GOMP_SPINCOUNT ?= 5000
 
-.PHONY: demo test test-long lab bench lint clean
+.PHONY: demo test test-long test-upstream lab bench pictures lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/recon run params/quick.yaml --name demo --force
@@ -20,15 +20,24 @@ test: $(INSTALLED) lint validator
 test-long: $(INSTALLED) validator
 	RECON_LONG=1 $(BIN)/python -m pytest -q --durations=20
 
+# The adapter against the real ReconViaGen code, a checkout that RECONVIAGEN_ROOT names; CPU or GPU, no weights.
+test-upstream: $(INSTALLED)
+	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e '.[dev,reconviagen-cpu]'
+	$(BIN)/python -m pytest -q -W ignore --durations=10 tests/test_upstream.py
+
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip 127.0.0.1 --config .jupyter/jupyter_server_config.py notebooks
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench.py $(ARGS)
 
+pictures: $(INSTALLED)
+	$(BIN)/python tests/pictures.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Khronos' validator is an npm package; without npm its test skips and says so.
 .PHONY: validator

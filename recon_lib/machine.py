@@ -85,7 +85,7 @@ def probe(outputs: Path) -> Facts:
         disk_gb=shutil.disk_usage(here).free / 2**30,
         memory_gb=psutil.virtual_memory().total / 2**30 if psutil else None,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        chromium=_chromium(),
+        chromium=chromium(),
     )
 
 
@@ -154,7 +154,7 @@ def _said(*command: str) -> str | None:
     return done.stdout.strip()
 
 
-def _chromium() -> str | None:
+def chromium() -> str | None:
     named = os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright"
     installed = [shutil.which(name) for name in CHROMIUM] + [
         str(path) for path in sorted(Path(named).glob("chromium*"))
