@@ -46,8 +46,8 @@ NEEDED = (
     Need(
         "Stable-X/trellis-vggt-v0-2", HUB, "Stable-X/trellis-vggt-v0-2", "Stable-X/trellis-vggt-v0-2",
         "ReconViaGen's own networks: structure, latents, mesh decoder", 3.23,
-        "No licence known for this repository, its card was not seen. The TRELLIS weights it builds on are MIT; it needs VGGT's "
-        "features, whose weights are non-commercial: take it as such.",
+        "No licence known for this repository, its card was not seen. The TRELLIS weights it builds on are MIT; it needs "
+        "VGGT's features, whose weights are non-commercial: take it as such.",
         "647659a5ad5fbf67e22793e7b5e2cee4b30c5d13",
     ),
     Need(
