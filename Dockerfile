@@ -48,10 +48,10 @@ ARG DEBIAN_FRONTEND=noninteractive
 # Python 3.11, of which Ubuntu 22.04 itself has a release candidate only: the constraints need 3.11.5. A base that has one
 # keeps it. Ubuntu drops old builds, so a pinned one would soon not be found.
 # hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --no-install-recommends -y ca-certificates g++ git software-properties-common \
-    && (command -v /usr/local/bin/python3.11 || (add-apt-repository -y ppa:deadsnakes/ppa \
-        && apt-get install --no-install-recommends -y python3.11-dev python3.11-venv)) \
+RUN apt-get update && apt-get install --no-install-recommends -y ca-certificates g++ git \
+    && if ! command -v python3.11; then \
+        apt-get install --no-install-recommends -y software-properties-common && add-apt-repository -y ppa:deadsnakes/ppa \
+        && apt-get install --no-install-recommends -y python3.11-dev python3.11-venv; fi \
     && rm -rf /var/lib/apt/lists/*
 RUN python3.11 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
