@@ -38,6 +38,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PATH=$(CURDIR)/$(BIN):$$PATH hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run container/start
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 # Khronos' validator is an npm package; without npm its test skips and says so.
 .PHONY: validator
@@ -46,10 +49,10 @@ validator:
 		npm install --silent --no-audit --no-fund --prefix build gltf-validator@2.0.0-dev.3.10; fi
 
 $(INSTALLED): pyproject.toml constraints/cpu.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else \
-		f"{sys.executable}: Python {v[0]}.{v[1]}, need 3.11 or 3.12; choose one: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11, 5) <= v < (3, 13) else \
+		f"{sys.executable}: Python {v[0]}.{v[1]}.{v[2]}, need 3.11.5 or later, or 3.12; choose one: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints/cpu.txt --index-url $(TORCH_INDEX) torch)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints/cpu.txt --no-deps --index-url $(TORCH_INDEX) torch)
 	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e '.[dev]'
 	$(BIN)/python -m recon_lib.warm
 	touch $@

@@ -57,7 +57,7 @@ def rows(facts: Facts) -> list[Row]:
         _package("nvdiffrast", facts.packages.get("nvdiffrast", Package()), "0.4",
                  "python -m pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast.git@v0.4.0"),
         _package("spconv", facts.packages.get("spconv", Package()), "2.3.6",
-                 "python -m pip install spconv-cu126==2.3.8 cumm-cu126==0.7.11"),
+                 "python -m pip install -c constraints/gpu.txt -e '.[gpu]'  # Python 3.11, CUDA 12"),
         _attention(facts),
         _upstream(facts),
         _checkout(facts),

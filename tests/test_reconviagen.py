@@ -122,6 +122,22 @@ def test_torch_s_attention_keeps_sequences_apart():
             torch.testing.assert_close(found[0, rows, head], weights @ v[0, columns, head])
 
 
+@pytest.mark.parametrize(("capability", "chosen"), [((9, 0), "flash_attn"), ((7, 5), "xformers"), (None, "xformers")])
+def test_attention_is_the_fastest_that_the_gpu_can_run(monkeypatch, capability, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(stand_ins.importlib, "import_module", lambda name: types.ModuleType(name))
+    assert stand_ins.attention_backend() == chosen
+
+
+def test_without_either_torch_s_own_attention_is_taken(monkeypatch):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(stand_ins.importlib, "import_module", absent)
+    assert stand_ins.attention_backend() == "sdpa"
+
+
 def test_stand_ins_are_gone_after_the_import_and_say_so_when_called():
     before = {name for name in stand_ins.NEVER_CALLED if importlib.util.find_spec(name.partition(".")[0])}
     with stand_ins.present("flash_attn"):

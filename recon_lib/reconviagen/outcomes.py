@@ -7,7 +7,7 @@ NEXT = {
     "no GPU": "run on a machine with an NVIDIA GPU of 16 GB or more, or choose backend hull",
     "too little GPU memory": "end what else runs on the GPU or use a larger one, or choose backend hull",
     "no checkout": "clone github.com/GAP-LAB-CUHK-SZ/ReconViaGen and name the folder in RECONVIAGEN_ROOT",
-    "missing package": "install the extra: pip install 'recon-lib[reconviagen]'",
+    "missing package": "install the extra: pip install -c constraints/gpu.txt -e '.[gpu]' (Python 3.11, CUDA 12)",
     "weights": "run `recon weights verify`, then `recon weights fetch`",
     "too few photos": "add photos of the object",
     "photo without a mask": "give transparency or a file in masks/",

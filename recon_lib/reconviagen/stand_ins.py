@@ -68,8 +68,9 @@ def memory_efficient_attention(
 
 
 def attention_backend() -> str:
-    """flash_attn or xformers where it can be imported, else sdpa."""
-    for name in ("flash_attn", "xformers.ops"):
+    """flash_attn, which needs compute capability 8, or xformers, where it can be imported; else sdpa."""
+    able = ["flash_attn"] if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8 else []
+    for name in [*able, "xformers.ops"]:
         try:
             if getattr(importlib.import_module(name), "is_stand_in", False):
                 continue
