@@ -54,7 +54,8 @@ class Coarse:
             return "a hull: its silhouettes are the masks, as far as these agree"
         worst = min(self.iou, key=self.iou.get)
         mean = sum(self.iou.values()) / len(self.iou)
-        lines = textwrap.wrap("   ".join(f"{name} {iou:.3f}" for name, iou in self.iou.items()), 110)
+        pairs = "   ".join(f"{name}\N{NO-BREAK SPACE}{iou:.3f}" for name, iou in self.iou.items())
+        lines = textwrap.wrap(pairs, 110)
         return "\n".join([f"mean {mean:.3f}, worst {self.iou[worst]:.3f} ({worst})", *lines])
 
 

@@ -102,3 +102,12 @@ def test_an_open_mesh_is_refused_as_it_is_and_closed_when_cleaned():
         coarse._closed(opened, HullConfig(32, 2000), False, lambda share, what: None)
     closed = coarse._closed(opened, HullConfig(32, 2000), True, lambda share, what: None)
     assert 0 < len(closed.faces) <= 2000
+
+
+def test_the_overlap_names_the_worst_view_and_breaks_no_pair_of_name_and_number():
+    iou = {f"photo_{i:02}": 0.9 + i / 500 for i in range(30)}
+    made = coarse.Coarse(icosphere(0), None, Bodies(1, 1.0, 0), iou, "reconviagen", "", (), {})
+    first, *rest = made.overlap().splitlines()
+    assert first == "mean 0.929, worst 0.900 (photo_00)" and len(rest) > 2
+    pairs = [pair for line in rest for pair in line.split("   ")]
+    assert pairs == [f"{name}\N{NO-BREAK SPACE}{value:.3f}" for name, value in iou.items()]
