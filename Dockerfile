@@ -82,10 +82,10 @@ ARG RECON_GID=1000
 COPY pyproject.toml ./
 RUN mkdir recon_lib && touch recon_lib/__init__.py README.md LICENSE NOTICE \
     && pip install --no-cache-dir --no-build-isolation -c constraints/gpu.txt -e '.[gpu]' && pip check
-COPY --from=nvdiffrast /wheels /tmp/wheels
+COPY --from=nvdiffrast /wheels /opt/wheels
 # The argument and the tag above pin both.
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir --no-deps "${FLASH_ATTN}" /tmp/wheels/*.whl
+RUN pip install --no-cache-dir --no-deps "${FLASH_ATTN}" /opt/wheels/*.whl
 COPY --from=reconviagen /opt/reconviagen /opt/reconviagen
 COPY --from=workbench / ./
 ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon GOMP_SPINCOUNT=5000 RECON_PURPOSE=gpu \

@@ -8,14 +8,13 @@ Axes: B views, K poses, N pairs of both, V vertices, H W pixels of a square crop
 from types import ModuleType
 from typing import NamedTuple
 
-import fast_simplification
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from recon_lib import camera, render
+from recon_lib import bodies, camera, render
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh
 
@@ -40,12 +39,10 @@ class Body(NamedTuple):
 
 def body(mesh: Mesh, T_unit_mesh: Float[Tensor, "4 4"], most_faces: int, raster: ModuleType) -> Body:
     """Decimated (quadric errors) to about `most_faces`."""
-    verts, faces = (mesh.verts.double() @ T_unit_mesh[:3, :3].T + T_unit_mesh[:3, 3]).float(), mesh.faces.int()
-    if len(faces) > most_faces:
-        v, f = fast_simplification.simplify(verts.numpy(), faces.numpy(), 1 - most_faces / len(faces))
-        verts, faces = torch.from_numpy(v).float(), torch.from_numpy(f.astype(np.int32))
-    faces = faces.contiguous().to(raster.DEVICE)
-    return Body(verts.contiguous().to(raster.DEVICE), faces, raster.topology(faces))
+    verts = (mesh.verts.double() @ T_unit_mesh[:3, :3].T + T_unit_mesh[:3, 3]).float()
+    few = bodies.simplified(Mesh(verts, mesh.faces.int()), most_faces)
+    faces = few.faces.contiguous().to(raster.DEVICE)
+    return Body(few.verts.contiguous().to(raster.DEVICE), faces, raster.topology(faces))
 
 
 def masks(alphas: list[np.ndarray], in_ball: Cameras, size: int, raster: ModuleType) -> Masks:
