@@ -35,7 +35,7 @@ COPY --from=workbench / ./
 # Any user id can write what has to be written: the home, and numba's cache, which is filled here.
 ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon GOMP_SPINCOUNT=5000 RECON_PURPOSE=cpu
 RUN groupadd --gid "${RECON_GID}" recon && useradd --uid "${RECON_UID}" --gid "${RECON_GID}" --create-home recon \
-    && python -m recon_lib.warm && jupyter lab --version && install -d -m 1777 outputs weights \
+    && python -m recon_lib.machine.warm && jupyter lab --version && install -d -m 1777 outputs weights \
     && chmod -R a+rwX /home/recon /var/cache/recon notebooks params
 USER ${RECON_UID}:${RECON_GID}
 EXPOSE 8888
@@ -91,7 +91,7 @@ COPY --from=workbench / ./
 ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon GOMP_SPINCOUNT=5000 RECON_PURPOSE=gpu \
     RECONVIAGEN_ROOT=/opt/reconviagen SPCONV_ALGO=native PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 RUN groupadd --gid "${RECON_GID}" recon && useradd --uid "${RECON_UID}" --gid "${RECON_GID}" --create-home recon \
-    && python -m recon_lib.warm && install -d -m 1777 outputs weights \
+    && python -m recon_lib.machine.warm && install -d -m 1777 outputs weights \
     && chmod -R a+rwX /home/recon /var/cache/recon notebooks params
 USER ${RECON_UID}:${RECON_GID}
 EXPOSE 8888

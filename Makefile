@@ -54,7 +54,7 @@ $(INSTALLED): pyproject.toml constraints/cpu.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install -q -c constraints/cpu.txt --no-deps --index-url $(TORCH_INDEX) torch)
 	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e '.[dev]'
-	$(BIN)/python -m recon_lib.warm
+	$(BIN)/python -m recon_lib.machine.warm
 	touch $@
 
 clean:

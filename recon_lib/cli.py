@@ -9,22 +9,26 @@ import argparse
 import json
 import logging
 import re
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from recon_lib.progress import Progress
+from recon_lib.stages import COARSE, FINISHED, INGEST, METRICS, MODES, STAGES
+
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-SCORES = ("psnr_db", "ssim", "psnr_full_db", "ssim_full", "mask_iou", "views")
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a closed terminal ends a run as Ctrl-C does
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its errors arrive here as exceptions
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _interrupt) for number in STOPPING}
     try:
         return options.command(options)
     except ValueError as error:
@@ -37,30 +41,76 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from recon_lib import params, pipeline
+    from recon_lib.chain import params, pipeline
+    from recon_lib.show import tables
 
     notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
-    home = notebooks.absolute().parent
-    asked, name = _asked(options, home)
-    name = options.name or name
-    if not re.fullmatch(r"[\w.-]*\w", name):
-        raise ValueError(f"name: got {name!r}, needed letters, digits, - _ and . only, with a letter or digit last")
-    folder = home / "outputs" / name
-    stages = options.stages or params.STAGES
+    asked, wanted = _asked(options, notebooks.absolute().parent)
+    stages = options.stages or STAGES
     if options.mode:
-        backend, of_mode = params.MODES[options.mode]
-        asked.setdefault("2_reconviagen", {})["backend"] = backend
+        backend, of_mode = MODES[options.mode]
+        asked.setdefault(COARSE, {})["backend"] = backend
         stages = [stage for stage in stages if stage in of_mode]
+    folder = _run_folder(options, asked, wanted, notebooks, params.defaults(INGEST))
     limits = {"timeout_s": options.timeout, "soft_limit_s": options.soft_limit}
     limits = {name: limit for name, limit in limits.items() if limit is not None}
     try:
         content = pipeline.run(asked, folder, stages, notebooks, options.force, **limits)
     except pipeline.StageError as error:
         return _say(str(error), FAILED)
-    if content["stages"]["4_metrics"]["state"] in pipeline.FINISHED:
-        print(table(json.loads((folder / "metrics" / "verdict.json").read_text())))
+    if content["stages"][METRICS]["state"] in FINISHED:
+        print(tables.verdict(json.loads((folder / "metrics" / "verdict.json").read_text())).text())
     print(f"report: {folder / 'report.html'}")
     return DONE
+
+
+def new(options: argparse.Namespace) -> int:
+    from recon_lib.chain import params, pipeline
+
+    notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
+    asked, _ = _asked(options, notebooks.absolute().parent)
+    folder = _run_folder(options, asked, options.name, notebooks, params.defaults(INGEST))
+    for copy in pipeline.new(asked, folder, notebooks):
+        print(copy)
+    return DONE
+
+
+def report(options: argparse.Namespace) -> int:
+    from recon_lib.chain import pipeline, run
+
+    named = Path(options.run)
+    folder = named if named.is_dir() else pipeline.NOTEBOOKS.parent / "outputs" / named
+    run.load(folder)  # a run that has died in the meantime is told as such
+    pipeline.write_report(folder.absolute())
+    print(f"report: {folder.absolute() / 'report.html'}")
+    return DONE
+
+
+def _run_folder(
+    options: argparse.Namespace, asked: dict[str, dict], wanted: str, notebooks: Path, ingest: dict[str, Any]
+) -> Path:
+    """The folder of this run; never one that another run has, unless the person insists."""
+    from recon_lib.chain import naming, pipeline, reuse
+
+    outputs, ingest = notebooks.absolute().parent / "outputs", ingest | asked.get(INGEST, {})
+    photos = pipeline.photos_folder(ingest, notebooks)
+    hashes = reuse.photo_hashes(ingest, notebooks)
+    if not options.name:
+        name = naming.free_name(outputs, naming.slug(wanted), photos, hashes)
+        if name != naming.slug(wanted):
+            _say(f"outputs/{naming.slug(wanted)} holds another run: this one goes to outputs/{name}", DONE)
+        return outputs / name
+    naming.check_name(options.name)
+    folder = outputs / options.name
+    if naming.is_another_run(folder, photos, hashes):
+        if not options.force:
+            raise ValueError(
+                f"name: {folder} holds a run over other photos ({naming.will_go(folder)}); needed another name, or --force "
+                "to replace it"
+            )
+        _say(f"{folder} held a run over other photos; gone: {naming.will_go(folder)}", DONE)
+        shutil.rmtree(folder)
+    return folder
 
 
 def list_weights(options: argparse.Namespace) -> int:
@@ -71,7 +121,7 @@ def list_weights(options: argparse.Namespace) -> int:
 
 
 def fetch_weights(options: argparse.Namespace) -> int:
-    from recon_lib import fetch
+    from recon_lib.weights import fetch
 
     folder, revisions = _folder(options), dict(_revision(item) for item in options.revision)
     print(_needs(folder), flush=True)
@@ -84,40 +134,29 @@ def fetch_weights(options: argparse.Namespace) -> int:
 
 
 def verify_weights(options: argparse.Namespace) -> int:
-    from recon_lib import weights
+    from recon_lib.weights import store
 
     folder = _folder(options)
     with _bar() as progress:
-        weights.verify(folder, progress)
-    print(f"ok: every file in {folder} has the sha256 of its {weights.LOCK}")
+        store.verify(folder, progress)
+    print(f"ok: every file in {folder} has the sha256 of its {store.LOCK}")
     return DONE
 
 
 def examine(options: argparse.Namespace) -> int:
-    from recon_lib import doctor
+    from recon_lib.machine import doctor
+    from recon_lib.show import tables
 
     found = doctor.examine()
     if options.json:
         print(json.dumps([asdict(row) for row in found], indent=1))
     else:
-        print(_columns([("check", "state", "needed", "found")] + [(r.name, r.state, r.needed, r.found) for r in found]))
+        rows = [(row.name, row.state, row.needed, row.found) for row in found]
+        print(tables.Table(rows, ("check", "state", "needed", "found")).text())
         for row in found:
             if row.mend:
                 print(f"to mend {row.name}: {row.mend}")
     return DONE if doctor.passes(found, options.purpose) else FAILED
-
-
-def table(verdict: dict[str, Any]) -> str:
-    rows = [("verdict", verdict["status"], "", "")]
-    rows += [(name, _number(verdict[name]), "", "") for name in SCORES]
-    rows += [(check["name"], _number(check["value"]), check["limit"], check["status"]) for check in verdict["checks"]]
-    return _columns(rows)
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the notebooks over one set of photos"))
+    _add_new(commands.add_parser("new", help="a run folder with working copies of the notebooks, to open and change"))
+    reporting = commands.add_parser("report", help="write a run's report.html from what its folder has")
+    reporting.set_defaults(command=report)
+    reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
     _add_weights(commands.add_parser("weights", help="the weights that ReconViaGen needs"))
     examining = commands.add_parser("doctor", help="what this machine has of what is needed, and what mends it")
     examining.set_defaults(command=examine)
@@ -141,22 +184,36 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=run)
     source = command.add_mutually_exclusive_group()
     source.add_argument("params", nargs="?", metavar="PARAMS.yaml", help="parameter file")
-    source.add_argument("--preset", metavar="NAME", help="params/NAME.yaml; quick if only --photos is given")
-    command.add_argument("--photos", metavar="DIR", help="folder of photos, instead of the parameter file's")
+    _add_asked(command, source)
     command.add_argument("--name", help="run folder, outputs/NAME; else named after the parameter file or the photos")
     command.add_argument("--stages", nargs="+", metavar="STAGE", help="only these")
     command.add_argument(
-        "--set", action="append", default=[], metavar="STAGE.NAME=VALUE", help="one parameter, as YAML"
+        "--force", action="store_true", help="reuse nothing; replace what --name holds of a run over other photos"
     )
-    command.add_argument("--force", action="store_true", help="reuse nothing")
     command.add_argument(
-        "--mode", choices=("both", "reconviagen", "nvdiffrec"),
+        "--mode", choices=tuple(MODES),
         help="ReconViaGen and refinement, ReconViaGen alone, or refinement of a visual hull; else as the parameters say",
     )  # fmt: skip
     command.add_argument(
         "--soft-limit", type=float, metavar="SECONDS", help="for the run: refinement ends there and keeps its best"
     )
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="for one stage")
+
+
+def _add_new(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=new, params=None)
+    command.add_argument("name", metavar="NAME", help="run folder, outputs/NAME")
+    _add_asked(command, command)
+    command.add_argument("--force", action="store_true", help="replace what NAME holds of a run over other photos")
+
+
+def _add_asked(command: argparse.ArgumentParser, source: argparse._ActionsContainer) -> None:
+    """What tells a command its parameters."""
+    source.add_argument("--preset", metavar="NAME", help="params/NAME.yaml; quick if only --photos is given")
+    command.add_argument("--photos", metavar="DIR", help="folder of photos, instead of the parameter file's")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="STAGE.NAME=VALUE", help="one parameter, as YAML"
+    )
     command.add_argument("--notebooks", metavar="DIR", help="the stages' notebooks")
 
 
@@ -175,7 +232,7 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
 
 def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], str]:
     """The parameters asked for, and the run's name if none is given."""
-    from recon_lib import params
+    from recon_lib.chain import params
 
     if not (options.params or options.preset or options.photos):
         raise ValueError("nothing to run: give a parameter file, --preset or --photos")
@@ -184,7 +241,7 @@ def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], st
     if options.photos:
         photos = Path(options.photos).resolve()
         inside = photos.is_relative_to(home)
-        asked.setdefault(params.STAGES[0], {})["photos"] = str(photos.relative_to(home) if inside else photos)
+        asked.setdefault(INGEST, {})["photos"] = str(photos.relative_to(home) if inside else photos)
     for item in options.set:
         stage, name, value = _setting(item)
         asked.setdefault(stage, {})[name] = value
@@ -192,7 +249,7 @@ def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], st
 
 
 def _preset(name: str, folder: Path) -> Path:
-    from recon_lib import params
+    from recon_lib.chain import params
 
     there = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in there:
@@ -213,9 +270,9 @@ def _setting(item: str) -> tuple[str, str, Any]:
 
 
 def _folder(options: argparse.Namespace) -> Path:
-    from recon_lib import weights
+    from recon_lib.weights import store
 
-    return Path(options.folder).expanduser().absolute() if options.folder else weights.folder()
+    return Path(options.folder).expanduser().absolute() if options.folder else store.folder()
 
 
 def _revision(item: str) -> tuple[str, str]:
@@ -227,18 +284,18 @@ def _revision(item: str) -> tuple[str, str]:
 
 def _needs(folder: Path) -> str:
     """The table of weights, four lines a row."""
-    from recon_lib import weights
+    from recon_lib.weights import store
 
-    there = weights.provenance(folder) if (folder / weights.LOCK).exists() else {}
+    there = store.provenance(folder) if (folder / store.LOCK).exists() else {}
     return "\n".join(
         f"{need.id}: {need.purpose}, {need.size_gb:.2g} GB\n  licence: {need.licence}\n"
         f"  pinned: {need.revision or 'main at the first download'}\n  there: {there.get(need.id, 'not fetched')}"
-        for need in weights.NEEDED
+        for need in store.NEEDED
     )
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[float, str], None]]:
+def _bar() -> Iterator[Progress]:
     from tqdm import tqdm
 
     with tqdm(total=100, bar_format="{desc:48.48} {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}") as bar:
@@ -250,10 +307,6 @@ def _bar() -> Iterator[Callable[[float, str], None]]:
         yield progress
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _say(text: str, code: int) -> int:
     print("\n".join(f"recon: {line}" for line in text.splitlines()), file=sys.stderr)
     return code
@@ -261,8 +314,8 @@ def _say(text: str, code: int) -> int:
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
     # A second signal must not cut the kernel's end short; that takes seconds at most.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for signal_number in STOPPING:
+        signal.signal(signal_number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

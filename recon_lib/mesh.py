@@ -3,18 +3,42 @@
 Faces wind counter-clockwise seen from outside, so normals point out and the volume is positive. Texture coordinates are
 glTF's: u right, v down, (0, 0) the top-left corner of the texture; they have their own index (`uv_faces`), so that
 positions stay shared across texture seams. `texture` is linear colour. Without a light it is the colour seen; with one, a
-cube map of linear radiance (`shading`), it is base colour, and `surface` holds the rest of the material, at a resolution of
-its own: occlusion (1 is open), roughness, metallic, and an offset, in the mesh's frame, that is added to the unit normal.
+cube map of linear radiance (`shading`), it is base colour, and `material` holds the rest, at a resolution of its own.
 Axes: V vertices, F faces, T texture coordinates, E undirected edges, S texels along a cube map's side.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
+import scipy.sparse.csgraph
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+PARTS = ("verts", "faces", "uvs", "uv_faces", "texture", "material", "light")  # of a Mesh
+MOVING = ("verts", "texture", "material", "light")  # the parts that a fit changes
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a surface is beside its base colour, at texels or at other places: six numbers, packed so that one lookup finds all.
+
+    Occlusion (1 is open), roughness and metallic are 0 to 1; the normal offset, in the mesh's frame, is added to the unit
+    normal.
+    """
+
+    values: Float[Tensor, "*S 6"]
+
+    @property
+    def occlusion_roughness_metallic(self) -> Float[Tensor, "*S 3"]:
+        return self.values[..., :3]
+
+    @property
+    def normal_offset(self) -> Float[Tensor, "*S 3"]:
+        return self.values[..., 3:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +48,7 @@ class Mesh:
     uvs: Float[Tensor, "T 2"] | None = None
     uv_faces: Int[Tensor, "F 3"] | None = None
     texture: Float[Tensor, "H W C"] | None = None
-    surface: Float[Tensor, "I J 6"] | None = None
+    material: Material | None = None
     light: Float[Tensor, "6 S S 3"] | None = None
 
 
@@ -117,3 +141,42 @@ def icosphere(subdivisions: int) -> Mesh:
         verts = torch.cat([verts, verts[unique].mean(1)])
         faces = torch.stack([a, ab, ca, ab, b, bc, ca, bc, c, ab, bc, ca], -1).reshape(-1, 3)
     return Mesh(torch.nn.functional.normalize(verts, dim=-1), faces.int())
+
+
+def map_tensors(mesh: Mesh, change: Callable[[Tensor], Tensor], names: tuple[str, ...] = PARTS) -> Mesh:
+    """The mesh with `change` applied to those of its named parts that it has."""
+    changed: dict[str, Any] = {}
+    for name in names:
+        value = getattr(mesh, name)
+        if value is not None:
+            changed[name] = Material(change(value.values)) if isinstance(value, Material) else change(value)
+    return replace(mesh, **changed)
+
+
+def on_device(mesh: Mesh, device: str) -> Mesh:
+    """The mesh with all its tensors on a torch device, contiguous."""
+    return map_tensors(mesh, lambda tensor: tensor.to(device).contiguous())
+
+
+def weld(
+    verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], tolerance: float = 0.0
+) -> tuple[Float[Tensor, "W 3"], Int[Tensor, "F 3"]]:
+    """Merges vertices at one place, rounded to multiples of `tolerance` (0: bitwise equal); the faces stay as many.
+
+    Texture seams split vertices in files, not the surface.
+    """
+    place = verts.numpy()
+    if tolerance:
+        place = np.round(verts.double().numpy() / tolerance).astype(np.int64)
+    _, first, index = np.unique(place, axis=0, return_index=True, return_inverse=True)
+    return verts[torch.from_numpy(first)], torch.from_numpy(index.reshape(-1)[faces.numpy()].astype(np.int32))
+
+
+def connected_parts(faces: Int[Tensor, "F 3"], vertex_count: int) -> np.ndarray:
+    """The part that each face (F) belongs to, from 0: faces that share a vertex are of one part."""
+    f = faces.numpy()
+    links = scipy.sparse.coo_array(
+        (np.ones(f.size), (f.ravel(), np.roll(f, 1, axis=1).ravel())), shape=(vertex_count,) * 2
+    )
+    part = scipy.sparse.csgraph.connected_components(links, directed=False)[1][f[:, 0]]
+    return np.unique(part, return_inverse=True)[1]

@@ -5,7 +5,6 @@ Images are premultiplied RGBA, linear, antialiased, top row first; alpha is the 
 """
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 from recon_lib import camera
 from recon_lib import colour as colours
 from recon_lib.camera import Cameras
-from recon_lib.mesh import Mesh, vertex_normals
+from recon_lib.mesh import Material, Mesh, vertex_normals
+from recon_lib.raster.interface import Rasteriser
 from recon_lib.shading import environment, pbr
 
 ASIDE_SHARE = 8  # every so many covered pixels are asked whether the material close by is the same
@@ -26,11 +26,9 @@ class Covered(NamedTuple):
 
     pixel: Int[Tensor, " P"]  # in the flattened images
     texture: Float[Tensor, "P C"]
-    surface: Float[Tensor, "P 6"] | None
+    material: Material | None
     colour: Float[Tensor, "P 3"]  # linear, towards the eye
-    roughness: Float[
-        Tensor, ""
-    ]  # mean difference of the material between some places and others close by; 0 if not asked
+    material_difference: Float[Tensor, ""]  # mean, between some places and others close by; 0 if not asked
 
 
 class Rendering(NamedTuple):
@@ -63,7 +61,7 @@ def clip_positions(verts: Float[Tensor, "V 3"], seen: Views) -> Float[Tensor, "N
 
 
 def render(
-    mesh: Mesh, cameras: Cameras, raster: ModuleType, topology: object | None = None
+    mesh: Mesh, cameras: Cameras, raster: Rasteriser, topology: object | None = None
 ) -> Float[Tensor, "N H W 4"]:
     """All views must have one size."""
     return surfaces(mesh, views(cameras, mesh.verts), raster, topology).rgba
@@ -72,16 +70,19 @@ def render(
 def surfaces(
     mesh: Mesh,
     seen: Views,
-    raster: ModuleType,
+    raster: Rasteriser,
     topology: object | None = None,
     most_covered: int | None = None,
     material: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     aside: Callable[[Tensor], Tensor] | None = None,
 ) -> Rendering:
-    """`render`, and what was found at the pixels. With `most_covered`, that many places are filled, without asking the
-    device how many there are: those left over stand for a pixel outside the images, those beyond are lost. `material` gives
-    texture and surface (P 3, P 6) at positions (P 3), for a mesh without texture coordinates. `aside` moves places, texture
-    coordinates or positions, to where the material should be much the same."""
+    """`render`, and what was found at the pixels that the surface covers.
+
+    With `most_covered`, a fixed number of pixel slots is allocated so that the GPU need not synchronise: extra slots are
+    ignored, overflow is dropped. `material` gives base colour and `Material`'s values (P 3, P 6) at positions (P 3), for a mesh
+    without texture coordinates. `aside` moves places, texture coordinates or positions, to where the material should be much
+    the same.
+    """
     pos = clip_positions(mesh.verts, seen)
     rast, _ = raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
     index = _covered_pixels(rast, most_covered)
@@ -92,7 +93,7 @@ def surfaces(
     return Rendering(raster.antialias(pixels, rast, pos, mesh.faces, topology), covered)
 
 
-def lookup(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> Float[Tensor, "N H W C"]:
+def lookup(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> Float[Tensor, "N H W C"]:
     """The texture at each pixel centre, zero where no face is; not antialiased."""
     seen = views(cameras, mesh.verts)
     rast, _ = raster.rasterize(clip_positions(mesh.verts, seen), mesh.faces, (seen.height, seen.width), grad_db=False)
@@ -103,7 +104,7 @@ def lookup(mesh: Mesh, cameras: Cameras, raster: ModuleType) -> Float[Tensor, "N
     return pixels.reshape(*rast.shape[:3], -1)
 
 
-def texture_at(texture: Float[Tensor, "H W C"], uv: Float[Tensor, "P 2"], raster: ModuleType) -> Float[Tensor, "P C"]:
+def texture_at(texture: Float[Tensor, "H W C"], uv: Float[Tensor, "P 2"], raster: Rasteriser) -> Float[Tensor, "P C"]:
     """Bilinear."""
     return raster.texture(texture[None], uv[None, None], filter_mode="linear", boundary_mode="clamp")[0, 0]
 
@@ -118,7 +119,7 @@ def _covered_pixels(rast: Tensor, most: int | None) -> Int[Tensor, " P"]:
 
 
 def _shaded(
-    mesh: Mesh, eye: Tensor, rast: Tensor, index: Tensor, raster: ModuleType, material: Callable | None,
+    mesh: Mesh, eye: Tensor, rast: Tensor, index: Tensor, raster: Rasteriser, material: Callable | None,
     aside: Callable | None,
 ) -> Covered:  # fmt: skip
     if mesh.light is None:
@@ -132,29 +133,29 @@ def _shaded(
         at = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
 
         def material(uv: Tensor) -> tuple[Tensor, Tensor]:
-            return texture_at(mesh.texture, uv, raster), texture_at(mesh.surface, uv, raster)
+            return texture_at(mesh.texture, uv, raster), texture_at(mesh.material.values, uv, raster)
 
     else:
         at = place
-    texture, surface, roughness = _with_neighbours(material, at, aside)
+    texture, values, difference = _with_neighbours(material, at, aside)
     pixels_a_view = rast.shape[1] * rast.shape[2]
     view = torch.div(index, pixels_a_view, rounding_mode="floor").clamp_max(len(rast) - 1)
     to_eye = torch.nn.functional.normalize((eye.index_select(0, view) - place).T, dim=0)
-    orm, offset = surface.T.contiguous().split(3)
+    orm, offset = values.T.contiguous().split(3)
     normal = pbr.shading_normals(smooth.T.contiguous(), offset, to_eye)
     light = environment.of_cube(mesh.light)
     colour = pbr.shade(texture.T.contiguous(), orm, normal, to_eye, light, raster)
-    return Covered(index, texture, surface, colour.T, roughness)
+    return Covered(index, texture, Material(values), colour.T, difference)
 
 
 def _with_neighbours(material: Callable, at: Tensor, aside: Callable | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Texture and surface at the places, and how much they differ from those aside. One lookup for both: it is cheaper."""
+    """Base colour and material at the places, and how much they differ from those aside. One lookup does for both places."""
     if aside is None:
         return *material(at), at.new_zeros(())
     asked = at[::ASIDE_SHARE].detach()
     parts = [both.split([len(at), len(asked)]) for both in material(torch.cat([at, aside(asked)]))]
-    (texture, _), (surface, _) = parts
-    return texture, surface, sum((here[::ASIDE_SHARE] - there).abs().mean() for here, there in parts)
+    (texture, _), (values, _) = parts
+    return texture, values, sum((here[::ASIDE_SHARE] - there).abs().mean() for here, there in parts)
 
 
 def _at(pixels: Float[Tensor, "N H W A"], index: Int[Tensor, " P"]) -> Float[Tensor, "P A"]:
@@ -169,7 +170,7 @@ def over_white_srgb(rgba: Float[Tensor, "*S 4"]) -> Float[Tensor, "*S 3"]:
     return colours.linear_to_srgb(rgb) * alpha + 1 - alpha
 
 
-def photographed(mesh: Mesh, cameras: Cameras, raster: ModuleType, samples: int = 2) -> Float[Tensor, "N H W 4"]:
+def photographed(mesh: Mesh, cameras: Cameras, raster: Rasteriser, samples: int = 2) -> Float[Tensor, "N H W 4"]:
     """`render`, each pixel the mean of `samples`² of a finer image, as a sensor integrates over its area."""
     width, height = cameras.sizes[0].tolist()
     boxes = cameras.intrinsics.new_tensor([[0.0, 0.0, width, height]]).expand(len(cameras), 4)

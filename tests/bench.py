@@ -12,17 +12,22 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import spot
 import torch
 import trimesh
 
-from recon_lib import camera, fit, hull, ingest, mesh, meshio, refine, render, uv, verdict, warm
-from recon_lib.metrics import checks, surface
-from recon_lib.metrics import images as images_
+from recon_lib import camera, mesh, render
+from recon_lib.coarse import hull
+from recon_lib.machine import warm
+from recon_lib.photos import crops, ingest
 from recon_lib.raster import cpu, select
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.refine import fit, refine
+from recon_lib.surface import checks, meshio, uv
+from recon_lib.verdict import images as images_
+from recon_lib.verdict import judge, surface_distance
 
 HOME = Path(__file__).parents[1]
 
@@ -68,8 +73,8 @@ def fit_row() -> dict:
     uvs, uv_faces, shape = uv.unwrap(body.verts, body.faces, 512)
     body = replace(body, uvs=uvs, uv_faces=uv_faces, texture=torch.rand(*shape, 3))
     views = camera.orbit(8, 0.3, 6.8, 0.53, 256)
-    photos = fit.Photos(render.render(body, views, cpu).detach(), views)
-    start = refine.lit(replace(body, texture=torch.full_like(body.texture, 0.5)), 16, cpu)
+    photos = crops.Photos(render.render(body, views, cpu).detach(), views)
+    start = refine.make_lit(replace(body, texture=torch.full_like(body.texture, 0.5)), 16, cpu)
     steps = fit.fit(photos, start, fit.FitConfig(steps=1000), cpu)
     ms = median_ms(lambda: next(steps))
     coverage = photos.rgba[..., 3].mean().item()
@@ -109,7 +114,7 @@ def spot_rows(run: SpotRun, device: str) -> list[dict]:
     images, cameras = tuple(images[i] for i in chosen), cameras[chosen]
     began = time.perf_counter()
     raster, _ = select.rasteriser(device)
-    warm.beside(raster)
+    warm.start_warming(raster)
     alphas = [image[..., 3] / np.float32(255) for image in images]
     carved = hull.visual_hull(alphas, cameras, hull.HullConfig(faces=run.faces))
     carved_s = time.perf_counter() - began
@@ -122,7 +127,7 @@ def spot_rows(run: SpotRun, device: str) -> list[dict]:
             uncounted_s += time.perf_counter() - now
             if shown > run.target_db:
                 passed_s = time.perf_counter() - began - uncounted_s
-    body = refine.finished(setup, state.kept.mesh)
+    body = refine.finish(setup, state.kept.mesh)
     total_s = time.perf_counter() - began - uncounted_s
     memory = (torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 2**30 if raster.DEVICE == "cuda" else 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -130,9 +135,9 @@ def spot_rows(run: SpotRun, device: str) -> list[dict]:
         T = np.array(files["mesh.glb"]["T_world_file"])
         read = meshio.load(Path(folder) / "mesh.glb", T, Path(folder) / "light.hdr", run.light_size)
     scores = [images_.compare(read, unseen[i], unseen_cameras[[i]], cpu).score for i in range(len(unseen))]
-    mean, distance = images_.mean_score(scores), surface.distance(read, spot.true_mesh())
+    mean, distance = images_.mean_score(scores), surface_distance.distance(read, spot.true_mesh())
     diagonal = (spot.true_mesh().verts.max(0).values - spot.true_mesh().verts.min(0).values).norm().item()
-    topology = checks.topology(read.verts, read.faces)
+    topology = checks.check_mesh(read.verts, read.faces)
     upstream = run.name == "GPU"
     what = f"spot, {run.name}, {run.views} views at {run.width}²"
     rows = [
@@ -157,7 +162,7 @@ def spot_rows(run: SpotRun, device: str) -> list[dict]:
 
 
 @torch.no_grad()
-def full_frame_db(setup: refine.Setup, body: mesh.Mesh, unseen, cameras: camera.Cameras, raster: ModuleType) -> float:
+def full_frame_db(setup: refine.Setup, body: mesh.Mesh, unseen, cameras: camera.Cameras, raster: Rasteriser) -> float:
     """Of every fifth unseen view, straight from the fit: to see when a quality is passed."""
     seen = camera.on_device(camera.moved(cameras, setup.T_unit_world), raster.DEVICE)
     total = []
@@ -199,8 +204,8 @@ def sample_rows() -> list[dict]:
 
 def quality_rows(name: str, path: Path, photos, truth: mesh.Mesh) -> list[dict]:
     made = meshio.load_from(path.parents[1], str(path.relative_to(path.parents[1])))
-    mean = verdict.score(made, photos, cpu).mean
-    distance = surface.distance(made, truth)
+    mean = judge.score(made, photos, cpu).mean
+    distance = surface_distance.distance(made, truth)
     return [
         {"name": f"sample, {name}: PSNR in the mask, held out", "value": mean.psnr_db, "unit": "dB", "reference": ">= 22"},
         {"name": f"sample, {name}: SSIM in the mask, held out", "value": mean.ssim, "unit": "", "reference": ">= 0.85"},

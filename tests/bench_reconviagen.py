@@ -16,7 +16,7 @@ import numpy as np
 import tiny_reconviagen as tiny
 import torch
 
-from recon_lib.reconviagen import sample, upstream
+from recon_lib.coarse.reconviagen import sample, upstream
 
 VOXELS = 20_000
 SIDE = 64  # voxels

@@ -21,8 +21,12 @@ import numpy as np
 import torch
 import trimesh
 
-from recon_lib import hull, ingest, mesh, refine, uv
+from recon_lib import mesh
+from recon_lib.coarse import hull
+from recon_lib.photos import ingest
 from recon_lib.raster import cpu
+from recon_lib.refine import refine
+from recon_lib.surface import uv
 
 # On an H200, nvdiffrast 0.4 did not pass these: it words errors otherwise, snaps vertices to 1/16 pixel, or refuses empty and
 # odd inputs that the CPU operations take. `test_golden` is where the two are compared.
@@ -87,7 +91,7 @@ def painted_jug(jug, jug_hull):
     """The hull with the photos' mean colours."""
     used = jug.subset(~jug.held_out)
     setup = refine.prepare(used.images, used.cameras, jug_hull, 320, cpu, 640)
-    return refine.finished(setup, setup.start)
+    return refine.finish(setup, setup.start)
 
 
 @pytest.fixture(scope="session")

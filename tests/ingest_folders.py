@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from recon_lib import camera
-from recon_lib.ingest import IngestConfig, read
+from recon_lib.photos.ingest import IngestConfig, read
 
 CONFIG = IngestConfig()
 SIX = tuple(camera.CANONICAL_VIEWS)

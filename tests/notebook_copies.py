@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from recon_lib import params, pipeline
+from recon_lib.chain import params, pipeline
 
 if __name__ == "__main__":
     home = Path(__file__).parents[1]

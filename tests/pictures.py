@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from recon_lib import machine
+from recon_lib.machine import probe
 
 HOME = Path(__file__).parents[1]
 WEBGL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -18,7 +18,7 @@ def main() -> None:
     if not page_file.exists():
         raise SystemExit(f"{page_file}: not there; run make demo first")
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=machine.chromium(), args=WEBGL)
+        browser = play.chromium.launch(executable_path=probe.chromium(), args=WEBGL)
         page = browser.new_page(viewport={"width": 1150, "height": 1400})
         page.goto(page_file.as_uri())
         page.wait_for_timeout(VIEWER_MS)

@@ -10,10 +10,12 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from recon_lib import align, camera, mesh, refine, render, silhouettes
-from recon_lib.align import AlignConfig
+from recon_lib import camera, mesh, render
 from recon_lib.camera import Cameras
+from recon_lib.coarse import align, silhouettes
+from recon_lib.coarse.align import AlignConfig
 from recon_lib.raster import cpu
+from recon_lib.surface import placement
 
 SEEDS = range(50 if os.environ.get("RECON_LONG") == "1" else 5)
 QUICK = AlignConfig(starts=300, kept=6, search_views=4, search_steps=30, final_size=96, final_steps=30)
@@ -50,7 +52,7 @@ def views_of(T: np.ndarray, count: int, rng: np.random.Generator, width: int = 2
 
 
 def silhouettes_of(body: mesh.Mesh, T: np.ndarray, cameras: Cameras) -> list[np.ndarray]:
-    verts = refine.transformed(mesh.Mesh(body.verts.double(), body.faces), torch.from_numpy(T)).verts.float()
+    verts = placement.transform(mesh.Mesh(body.verts.double(), body.faces), torch.from_numpy(T)).verts.float()
     masks = []
     for i in range(len(cameras)):
         width, height = cameras.sizes[i].tolist()
@@ -86,7 +88,7 @@ def test_any_similarity_is_recovered_from_eight_masks_with_a_pixel_of_noise(cano
         T = similarity_of(rng)
         cameras = views_of(T, 8, rng)
         masks = [noisy(mask, rng) for mask in silhouettes_of(canonical, T, cameras)]
-        found = align.similarity(canonical, masks, cameras, AlignConfig(seed=seed), cpu)
+        found = align.fit_similarity(canonical, masks, cameras, AlignConfig(seed=seed), cpu)
         degrees, scale, place = errors(found.T_world_mesh, T)
         recovered.append(degrees < 1 and scale < 0.01 and place < 0.01 and found.iou.mean() >= 0.95)
     assert sum(recovered) >= 0.96 * len(SEEDS)
@@ -103,7 +105,7 @@ def test_few_and_many_masks_of_all_sizes_cut_by_their_borders_are_enough(canonic
     ]
     cameras = Cameras(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
     config = AlignConfig(final_size=96)
-    found = align.similarity(canonical, silhouettes_of(canonical, T, cameras), cameras, config, cpu)
+    found = align.fit_similarity(canonical, silhouettes_of(canonical, T, cameras), cameras, config, cpu)
     degrees, scale, place = errors(found.T_world_mesh, T)
     assert degrees < 1 and scale < 0.01 and place < 0.01
     assert found.iou.shape == (count,) and found.iou.min() > 0.95
@@ -114,7 +116,7 @@ def test_one_mask_is_matched_with_the_mesh_at_about_its_own_size(canonical):
     rng = np.random.default_rng(0)
     T = similarity_of(rng)
     cameras = views_of(T, 1, rng)
-    found = align.similarity(canonical, silhouettes_of(canonical, T, cameras), cameras, QUICK, cpu)
+    found = align.fit_similarity(canonical, silhouettes_of(canonical, T, cameras), cameras, QUICK, cpu)
     assert found.iou[0] > 0.93
     assert np.linalg.det(found.T_world_mesh[:3, :3]) ** (1 / 3) == pytest.approx(1, abs=0.3)
 
@@ -127,7 +129,7 @@ def test_an_upright_mesh_is_found_by_yaw_alone_where_up_is_known(canonical):
     T = similarity_of(rng, lift * Rotation.from_rotvec([0, 0, 2.0]))
     cameras = views_of(T, 6, rng)
     few = replace(QUICK, starts=1, upright_starts=24)
-    found = align.similarity(canonical, silhouettes_of(canonical, T, cameras), cameras, few, cpu, up)
+    found = align.fit_similarity(canonical, silhouettes_of(canonical, T, cameras), cameras, few, cpu, up)
     assert errors(found.T_world_mesh, T)[0] < 1 and found.starts == 25
 
 
@@ -138,8 +140,8 @@ def test_size_and_place_of_the_world_do_not_matter_and_a_seed_gives_the_same_bit
     masks = silhouettes_of(canonical, T, cameras)
     far = np.diag([1e3, 1e3, 1e3, 1.0])
     far[:3, 3] = 5e3, -2e3, 1e3
-    here, again = (align.similarity(canonical, masks, cameras, QUICK, cpu) for _ in range(2))
-    there = align.similarity(canonical, masks, camera.moved(cameras, torch.from_numpy(far).float()), QUICK, cpu)
+    here, again = (align.fit_similarity(canonical, masks, cameras, QUICK, cpu) for _ in range(2))
+    there = align.fit_similarity(canonical, masks, camera.moved(cameras, torch.from_numpy(far).float()), QUICK, cpu)
     assert (here.T_world_mesh == again.T_world_mesh).all() and (here.iou == again.iou).all()
     degrees, scale, place = errors(there.T_world_mesh, far @ T)
     assert degrees < 1 and scale < 0.01 and place < 0.01
@@ -150,7 +152,7 @@ def test_a_mesh_that_half_a_turn_brings_to_itself_has_a_runner_up_as_good():
     brick = mesh.Mesh(ball.verts.clamp(-0.6, 0.6) * torch.tensor([0.8, 0.5, 0.3]), ball.faces)
     rng = np.random.default_rng(7)
     cameras = views_of(np.eye(4), 6, rng)
-    found = align.similarity(brick, silhouettes_of(brick, np.eye(4), cameras), cameras, QUICK, cpu)
+    found = align.fit_similarity(brick, silhouettes_of(brick, np.eye(4), cameras), cameras, QUICK, cpu)
     assert found.iou.mean() > 0.95
     assert found.runner_up_iou == pytest.approx(found.iou.mean(), abs=0.01)
     assert found.runner_up_radians == pytest.approx(np.pi, abs=0.05)
@@ -159,8 +161,8 @@ def test_a_mesh_that_half_a_turn_brings_to_itself_has_a_runner_up_as_good():
 def test_two_laps_bring_place_and_size_near_before_any_fit(canonical):
     rng = np.random.default_rng(8)
     cameras = views_of(np.eye(4), 6, rng)
-    target = silhouettes.masks(silhouettes_of(canonical, np.eye(4), cameras), cameras, 48, cpu)
-    shape = silhouettes.body(canonical, torch.eye(4).double(), 600, cpu)
+    target = silhouettes.crop_masks(silhouettes_of(canonical, np.eye(4), cameras), cameras, 48, cpu)
+    shape = silhouettes.prepare_body(canonical, torch.eye(4).double(), 600, cpu)
     poses = torch.diag(torch.tensor([0.7, 0.7, 0.7, 1.0]))[None]
     poses[0, :3, 3] = torch.tensor([0.15, -0.2, 0.1])
     for _ in range(2):
@@ -180,11 +182,11 @@ def test_what_cannot_be_aligned_is_refused_by_name(canonical):
     masks = silhouettes_of(canonical, np.eye(4), cameras)
     empty = [*masks[:2], np.zeros_like(masks[2]), *masks[3:]]
     with pytest.raises(ValueError, match=r"masks \[2\] have no alpha above 0.5"):
-        align.similarity(canonical, empty, cameras, QUICK, cpu)
+        align.fit_similarity(canonical, empty, cameras, QUICK, cpu)
     with pytest.raises(ValueError, match="got a mesh of 0 faces"):
-        align.similarity(replace(canonical, faces=canonical.faces[:0]), masks, cameras, QUICK, cpu)
+        align.fit_similarity(replace(canonical, faces=canonical.faces[:0]), masks, cameras, QUICK, cpu)
     with pytest.raises(ValueError, match="got 0 masks for 0 cameras"):
-        align.similarity(canonical, [], cameras[[]], QUICK, cpu)
+        align.fit_similarity(canonical, [], cameras[[]], QUICK, cpu)
     backwards = replace(cameras, T_world_cam=camera.from_opencv(cameras.T_world_cam))
     with pytest.raises(ValueError, match=r"meet behind cameras \[0, 1, 2, 3, 4, 5\], need the object in front"):
-        align.similarity(canonical, masks, backwards, QUICK, cpu)
+        align.fit_similarity(canonical, masks, backwards, QUICK, cpu)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from recon_lib import bodies
-from recon_lib.hull import HullConfig
+from recon_lib.coarse import bodies
+from recon_lib.coarse.hull import HullConfig
 from recon_lib.mesh import Mesh, icosphere
-from recon_lib.metrics import checks
+from recon_lib.surface import checks
 
 
 def ball(radius: float, centre=(0.0, 0.0, 0.0), level: int = 4, inverted: bool = False) -> Mesh:
@@ -28,18 +28,18 @@ CONFETTI = [ball(0.01, (0.3, 0.3, 0.1 * i), level=1) for i in range(-3, 3)]
 
 
 def test_a_ball_whose_faces_share_no_vertex_is_one_body():
-    assert bodies.count(unwelded(ball(0.4))) == (1, 1.0, 0)
+    assert bodies.count_bodies(unwelded(ball(0.4))) == (1, 1.0, 0)
 
 
 def test_confetti_and_shells_are_counted_apart():
     mesh = together(ball(0.4), ball(0.35, inverted=True), ball(0.2), *CONFETTI)
-    found = bodies.count(mesh)
+    found = bodies.count_bodies(mesh)
     assert (found.bodies, found.inner_shells) == (3 + len(CONFETTI), 2)
     assert found.largest_share == pytest.approx(0.4**2 / (0.4**2 + 0.35**2 + 0.2**2 + 6 * 0.01**2), rel=0.01)
 
 
 def test_a_body_beside_another_is_no_shell():
-    assert bodies.count(together(ball(0.2, (-0.25, 0, 0)), ball(0.2, (0.25, 0, 0)))).inner_shells == 0
+    assert bodies.count_bodies(together(ball(0.2, (-0.25, 0, 0)), ball(0.2, (0.25, 0, 0)))).inner_shells == 0
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_body_beside_another_is_no_shell():
 )
 def test_the_solid_is_the_ball_that_was_meant(mesh):
     found = bodies.solid(mesh, HullConfig(resolution=64, faces=4000))
-    whole = checks.topology(found.verts, found.faces)
+    whole = checks.check_mesh(found.verts, found.faces)
     assert whole._replace(bodies=0) == (0,) * 7 and whole.bodies == 1
     spacing = 0.8 / 63
     # A hole is closed flat at worst; everywhere else the grid's own error is left.

@@ -8,10 +8,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from recon_lib import camera, camera_fit, mesh, refine
-from recon_lib.align import AlignConfig
+from recon_lib import camera, frames, mesh
 from recon_lib.camera import Cameras
-from recon_lib.camera_fit import CameraFitConfig
+from recon_lib.coarse import camera_fit
+from recon_lib.coarse.align import AlignConfig
+from recon_lib.coarse.camera_fit import CameraFitConfig
 from recon_lib.raster import cpu
 
 QUICK_ALIGN = AlignConfig(starts=400, kept=6, search_steps=25, final_size=80, final_steps=25)
@@ -114,7 +115,7 @@ def test_what_cannot_be_fitted_is_refused_by_name(eight, body):
 def test_no_photo_is_compared_with_its_own_colours(eight, body):
     red = [image.copy() for image in eight.images]
     red[5][..., :3] = 255, 0, 0
-    in_unit = camera.moved(eight.cameras, refine.unit_frame(body.verts))
+    in_unit = camera.moved(eight.cameras, frames.unit_frame(body.verts))
     task = camera_fit._task(body, tuple(red), [image[..., 3] / np.float32(255) for image in red], in_unit, QUICK, cpu)
     rig = camera_fit.Rig(in_unit.T_world_cam, torch.zeros(8))
     reddest = {}

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from recon_lib import coarse, hull
-from recon_lib.bodies import Bodies
-from recon_lib.hull import HullConfig
+from recon_lib.coarse import hull, reconstruct
+from recon_lib.coarse.bodies import Bodies
+from recon_lib.coarse.hull import HullConfig
+from recon_lib.coarse.reconviagen import upstream
+from recon_lib.coarse.reconviagen.outcomes import Outcome
 from recon_lib.mesh import Mesh, icosphere
-from recon_lib.reconviagen import upstream
-from recon_lib.reconviagen.outcomes import Outcome
-from recon_lib.scene import Scene
+from recon_lib.photos.scene import Scene
+from recon_lib.progress import silent
 
 PINNED = {"commit": upstream.COMMIT, "commit_is_the_pinned_one": True, "runner_up": None}
 
@@ -33,7 +34,7 @@ def of(count: int) -> Scene:
 
 
 def test_auto_takes_the_hull_where_reconviagen_cannot_run_and_says_what_it_lacks(no_gpu):
-    assert coarse.choose("auto", "auto", True) == (
+    assert reconstruct.choose("auto", "auto", True) == (
         "hull",
         "`auto` chose the visual hull, as ReconViaGen cannot run here: "
         "no GPU: torch sees none; run on a machine with an NVIDIA GPU of 16 GB or more, or choose backend hull",
@@ -41,30 +42,30 @@ def test_auto_takes_the_hull_where_reconviagen_cannot_run_and_says_what_it_lacks
 
 
 def test_auto_takes_reconviagen_where_it_can_run(able):
-    assert coarse.choose("auto", "auto", True)[0] == coarse.choose("auto", "auto", False)[0] == "reconviagen"
+    assert reconstruct.choose("auto", "auto", True)[0] == reconstruct.choose("auto", "auto", False)[0] == "reconviagen"
 
 
 def test_a_named_backend_never_becomes_another(no_gpu):
     with pytest.raises(Outcome, match="no GPU"):
-        coarse.choose("reconviagen", "auto", True)
-    assert coarse.choose("hull", "auto", True)[0] == "hull"
+        reconstruct.choose("reconviagen", "auto", True)
+    assert reconstruct.choose("hull", "auto", True)[0] == "hull"
 
 
 @pytest.mark.parametrize("backend", ["hull", "auto"])
 def test_photos_without_cameras_are_refused_where_nothing_finds_them(no_gpu, backend):
     with pytest.raises(ValueError, match=rf"backend {backend}: got photos without cameras.*transforms.json"):
-        coarse.choose(backend, "auto", False)
+        reconstruct.choose(backend, "auto", False)
 
 
 def test_an_unknown_backend_is_refused():
     with pytest.raises(ValueError, match="got 'magic', need auto or one of"):
-        coarse.choose("magic", "auto", True)
+        reconstruct.choose("magic", "auto", True)
 
 
 def test_a_hull_is_one_body_and_has_nothing_to_remark(jug, no_gpu):
     used = jug.subset(~jug.held_out)
-    made = coarse.reconstruct(
-        used, "auto", "auto", HullConfig(32, 1000), coarse.SampleConfig(), coarse.GeneratedConfig()
+    made = reconstruct.reconstruct(
+        used, "auto", "auto", HullConfig(32, 1000), reconstruct.SampleConfig(), reconstruct.GeneratedConfig()
     )
     assert made.backend == "hull" and made.bodies == (1, 1.0, 0) and made.remarks == () and made.iou == {}
     carved = hull.visual_hull([i[..., 3] / np.float32(255) for i in used.images], used.cameras, HullConfig(32, 1000))
@@ -86,27 +87,27 @@ def test_a_hull_is_one_body_and_has_nothing_to_remark(jug, no_gpu):
     ],
 )
 def test_what_a_reader_should_know_is_said(photos, found, changed, said):
-    remarks = coarse._remarks(of(photos), found, np.full(photos, 0.9), PINNED | changed)
+    remarks = reconstruct._remarks(of(photos), found, np.full(photos, 0.9), PINNED | changed)
     assert len(remarks) == 1 and re.search(said, remarks[0])
 
 
 def test_nothing_is_said_where_nothing_is_to_be_said():
     second = {"runner_up": {"iou": 0.6, "radians": 1.0}}
-    assert coarse._remarks(of(2), Bodies(3, 0.9, 1), np.full(2, 0.9), PINNED | second) == ()
+    assert reconstruct._remarks(of(2), Bodies(3, 0.9, 1), np.full(2, 0.9), PINNED | second) == ()
 
 
 def test_an_open_mesh_is_refused_as_it_is_and_closed_when_cleaned():
     ball = icosphere(3)
     opened = Mesh(0.4 * ball.verts, ball.faces[8:])
     with pytest.raises(Outcome, match=r"invalid mesh: .*open_edges=\d.*clean to true"):
-        coarse._closed(opened, HullConfig(32, 2000), False, lambda share, what: None)
-    closed = coarse._closed(opened, HullConfig(32, 2000), True, lambda share, what: None)
+        reconstruct._closed(opened, HullConfig(32, 2000), False, silent)
+    closed = reconstruct._closed(opened, HullConfig(32, 2000), True, silent)
     assert 0 < len(closed.faces) <= 2000
 
 
 def test_the_overlap_names_the_worst_view_and_breaks_no_pair_of_name_and_number():
     iou = {f"photo_{i:02}": 0.9 + i / 500 for i in range(30)}
-    made = coarse.Coarse(icosphere(0), None, Bodies(1, 1.0, 0), iou, "reconviagen", "", (), {})
+    made = reconstruct.Coarse(icosphere(0), None, Bodies(1, 1.0, 0), iou, "reconviagen", "", (), {})
     first, *rest = made.overlap().splitlines()
     assert first == "mean 0.929, worst 0.900 (photo_00)" and len(rest) > 2
     pairs = [pair for line in rest for pair in line.split("   ")]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recon_lib import doctor, weights
-from recon_lib.reconviagen import upstream
+from recon_lib.coarse.reconviagen import upstream
+from recon_lib.machine import doctor
+from recon_lib.weights import store
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -170,7 +171,7 @@ def test_no_weights_runs_or_history_reach_an_image():
     copied = set(re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE))
     assert {path.split("/")[0] for paths in copied for path in paths.split()} == let_in
     assert "weights fetch" not in DOCKERFILE and "huggingface.co" not in DOCKERFILE
-    assert not [need.id for need in weights.NEEDED if need.id in DOCKERFILE]
+    assert not [need.id for need in store.NEEDED if need.id in DOCKERFILE]
 
 
 # Compose

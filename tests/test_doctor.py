@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from recon_lib import cli, doctor, machine
-from recon_lib.machine import Facts, Gpu, Package
+from recon_lib import cli
+from recon_lib.coarse.reconviagen import upstream
+from recon_lib.machine import doctor, probe
+from recon_lib.machine.probe import Facts, Gpu, Package
 from recon_lib.raster import select
-from recon_lib.reconviagen import upstream
 
 NAMES = [
     "python", "packages", "torch", "CUDA", "driver", "GPU memory", "GPU memory for ReconViaGen", "nvdiffrast", "spconv",
@@ -29,7 +30,7 @@ def laptop():
 @pytest.fixture
 def server(laptop, tmp_path):
     """Everything."""
-    there = {name: Package("1.0") for name in machine.UPSTREAM}
+    there = {name: Package("1.0") for name in probe.UPSTREAM}
     return replace(
         laptop, torch=Package("2.11.0+cu130"), built_for="13.0", gpu=Gpu("NVIDIA H200", 138.0), driver="580.95.05",
         packages=there | {"nvdiffrast": Package("0.4.0"), "spconv": Package("2.3.8"), "xformers": Package("0.0.35")},
@@ -137,30 +138,30 @@ def test_the_driver_has_to_fit_the_cuda_that_torch_is_built_for(server):
 def test_a_package_that_breaks_at_import_is_a_finding(tmp_path, monkeypatch, source, told):
     (tmp_path / "breaks_here.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    package, loaded = machine.load("breaks_here")
+    package, loaded = probe.load("breaks_here")
     assert package.problem.startswith(told)
     assert (package.version, loaded) == (None, None)
 
 
 def test_a_package_that_works_has_its_version_and_an_absent_one_nothing():
-    assert machine.load("pytest")[0] == Package(pytest.__version__)
-    assert machine.load("absent_here.sub") == (Package(), None)
+    assert probe.load("pytest")[0] == Package(pytest.__version__)
+    assert probe.load("absent_here.sub") == (Package(), None)
 
 
 def test_a_damaged_weights_folder_and_a_checkout_are_looked_at(tmp_path, monkeypatch):
     monkeypatch.setenv("RECON_WEIGHTS", str(tmp_path / "w"))
     monkeypatch.setenv("RECONVIAGEN_ROOT", str(tmp_path))
-    assert machine.probe(tmp_path).weights == (
+    assert probe.probe(tmp_path).weights == (
         "missing", f"{tmp_path}/w/weights.json: missing, so no weights were fetched to this folder"
     )  # fmt: skip
     (tmp_path / "w").mkdir()
     for text in ("{", "[]", '{"a": {}}'):
         (tmp_path / "w" / "weights.json").write_text(text)
-        assert machine.probe(tmp_path).weights[0] == "wrong"
-    assert machine.probe(tmp_path).commit is None
+        assert probe.probe(tmp_path).weights[0] == "wrong"
+    assert probe.probe(tmp_path).commit is None
     for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c", "--allow-empty"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    assert len(machine.probe(tmp_path).commit) == 40
+    assert len(probe.probe(tmp_path).commit) == 40
 
 
 def test_the_limits_are_those_of_the_modules_that_enforce_them():

@@ -7,19 +7,23 @@ import pytest
 import scipy.sparse.linalg
 import torch
 
-from recon_lib import camera, crops, fit, losses, mesh, refine, render, uv, widgets
-from recon_lib.large_steps import Preconditioner
+from recon_lib import camera, frames, mesh, render
+from recon_lib.photos import crops
+from recon_lib.progress import silent
 from recon_lib.raster import cpu
+from recon_lib.refine import fit, headless, losses, refine
+from recon_lib.refine.large_steps import Preconditioner
 from recon_lib.shading import cubemap
+from recon_lib.surface import placement, projection, simplify, uv
 
 
-def photos_of(body: mesh.Mesh, count: int = 6, size: int = 64) -> fit.Photos:
+def photos_of(body: mesh.Mesh, count: int = 6, size: int = 64) -> crops.Photos:
     views = camera.orbit(count, 0.3, 5.0, 0.5, size)
-    return fit.Photos(render.photographed(body, views, cpu), views)
+    return crops.Photos(render.photographed(body, views, cpu), views)
 
 
 def lit(body: mesh.Mesh, light_size: int = 16) -> mesh.Mesh:
-    return refine.lit(body, light_size, cpu)
+    return refine.make_lit(body, light_size, cpu)
 
 
 def last(steps) -> fit.FitState:
@@ -52,7 +56,7 @@ def test_a_zero_vertex_rate_keeps_the_shape_exactly(ball):
 @pytest.mark.parametrize(
     "knob",
     [
-        {"lr_texture": 0.05}, {"lr_vertex": 0.01}, {"lr_surface": 0.05}, {"lr_light": 0.01}, {"smoothness": 1.0},
+        {"lr_texture": 0.05}, {"lr_vertex": 0.01}, {"lr_material": 0.05}, {"lr_light": 0.01}, {"smoothness": 1.0},
         {"w_alpha": 10.0}, {"w_smooth": 1.0}, {"w_occlusion": 1.0}, {"w_white": 1.0}, {"w_laplacian": 100.0},
         {"warmup": 0}, {"decay": 0.01}, {"batch": 1},
     ],
@@ -61,8 +65,8 @@ def test_a_zero_vertex_rate_keeps_the_shape_exactly(ball):
 def test_every_knob_changes_the_result(ball, knob):
     photos, start = photos_of(ball), lit(replace(ball, verts=0.9 * ball.verts))
     plain, turned = (last(fit.fit(photos, start, fit.FitConfig(steps=4, **k), cpu)).mesh for k in ({}, knob))
-    parts = ("verts", "texture", "surface", "light")
-    assert not all(torch.equal(getattr(plain, name), getattr(turned, name)) for name in parts)
+    both = [(m.verts, m.texture, m.material.values, m.light) for m in (plain, turned)]
+    assert not all(torch.equal(a, b) for a, b in zip(*both, strict=True))
 
 
 def weighed(ball, **weight) -> mesh.Mesh:
@@ -78,7 +82,7 @@ def weighed(ball, **weight) -> mesh.Mesh:
 def test_each_weight_does_what_its_name_says(ball):
     plain = weighed(ball)
     assert losses.whiteness(weighed(ball, w_white=1.0).light) < losses.whiteness(plain.light) / 3
-    assert weighed(ball, w_occlusion=0.1).surface[..., 0].mean() > plain.surface[..., 0].mean()
+    assert weighed(ball, w_occlusion=0.1).material.values[..., 0].mean() > plain.material.values[..., 0].mean()
 
     def rough(m):
         inside = uv.covered(m.uvs, m.uv_faces, m.texture.shape[:2], cpu)
@@ -93,13 +97,13 @@ def test_each_weight_does_what_its_name_says(ball):
 def test_material_and_light_of_a_shiny_ball_explain_unseen_photos_better_than_colour_alone(ball):
     sun = (cubemap.directions(32) @ torch.tensor([0.36, 0.8, 0.48])).clamp_min(0).pow(20)[..., None]
     true = lit(replace(ball, texture=ball.texture.clamp(0, 0.6)), 32)
-    true.surface[..., 1] = 0.25
+    true.material.values[..., 1] = 0.25
     true = replace(true, light=0.4 + 6 * sun.expand(-1, -1, -1, 3).contiguous())
     seen, unseen = photos_of(true, 16), photos_of(true, 7)
     flat = replace(ball, texture=torch.full_like(ball.texture, 0.4))
     config = fit.FitConfig(steps=200, lr_vertex=0.0, lr_texture=0.02)
     score = [
-        refine.validation_psnr_db(last(fit.fit(seen, start, config, cpu)).mesh, unseen, cpu)
+        projection.psnr_in_mask_db(last(fit.fit(seen, start, config, cpu)).mesh, unseen, cpu)
         for start in (flat, lit(flat, 32))
     ]
     assert score[1] > score[0] + 1.5
@@ -118,15 +122,15 @@ def test_rates_can_be_changed_between_steps(ball):
 
 def test_a_non_finite_loss_stops_with_its_step_and_keeps_the_last_good_state(ball):
     photos = photos_of(ball)
-    broken = fit.Photos(photos.rgba.clone(), photos.cameras)
+    broken = crops.Photos(photos.rgba.clone(), photos.cameras)
     broken.rgba[3] = float("nan")
     setup = refine.Setup(torch.eye(4), broken, None, ball, ball)
     steps = refine.run(setup, fit.FitConfig(steps=6, batch=1), cpu)
-    result = asyncio.run(widgets.Batch(steps, 6, lambda share, what: None).finished())
+    result = asyncio.run(headless.Batch(steps, 6, silent).finished())
     assert "is not finite" in result.error and f"step {len(result.history) + 1}:" in result.error
     assert torch.isfinite(result.mesh.verts).all() and torch.isfinite(result.mesh.texture).all()
     with pytest.raises(FloatingPointError, match="the last good state is kept"):
-        widgets.require_sound(result)
+        headless.require_sound(result)
 
 
 def test_the_preconditioner_solves_its_own_equation(ball):
@@ -173,7 +177,7 @@ def test_a_crop_is_the_area_mean_in_linear_light():
 
 def test_projected_texture_gives_back_the_colours_that_were_photographed(ball):
     blank = replace(ball, texture=torch.zeros_like(ball.texture))
-    found = refine.projected_texture(blank, photos_of(ball, count=12, size=128), cpu)
+    found = projection.project_photos(blank, photos_of(ball, count=12, size=128), cpu)
     flat = torch.nn.functional.pad(2 * ball.uvs - 1, (0, 2))
     flat[:, 3] = 1
     rast, _ = cpu.rasterize(flat[None], ball.uv_faces, ball.texture.shape[:2], grad_db=False)
@@ -183,10 +187,10 @@ def test_projected_texture_gives_back_the_colours_that_were_photographed(ball):
 
 
 def test_the_unit_frame_and_back_is_where_it_was(jug, jug_hull):
-    T = refine.unit_frame(jug_hull.verts)
-    unit = refine.transformed(jug_hull, T)
+    T = frames.unit_frame(jug_hull.verts)
+    unit = placement.transform(jug_hull, T)
     assert unit.verts.norm(dim=-1).max().item() == pytest.approx(1, abs=1e-5)
-    assert torch.allclose(refine.transformed(unit, torch.linalg.inv(T)).verts, jug_hull.verts, atol=1e-6)
+    assert torch.allclose(placement.transform(unit, torch.linalg.inv(T)).verts, jug_hull.verts, atol=1e-6)
 
 
 def test_atlas_charts_do_not_overlap_and_keep_their_distance(jug_hull):
@@ -206,7 +210,7 @@ def test_dilation_repeats_the_nearest_known_colour():
 
 
 def test_a_light_copy_looks_like_the_original(painted_jug):
-    light = uv.light_copy(painted_jug, 3000, 512, cpu)
+    light = simplify.decimated_copy(painted_jug, 3000, 512, cpu)
     assert len(light.faces) <= 3000
     views = camera.canonical_six(128)
     full, small = (render.over_white_srgb(render.render(m, views, cpu)) for m in (painted_jug, light))

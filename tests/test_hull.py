@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from recon_lib import camera, hull, mesh, render
-from recon_lib.metrics import checks, surface
+from recon_lib import camera, mesh, render
+from recon_lib.coarse import hull
 from recon_lib.raster import cpu
+from recon_lib.surface import checks, grid_mesh
+from recon_lib.verdict import surface_distance
 
 
 def silhouettes(body: mesh.Mesh, cameras: camera.Cameras) -> list[np.ndarray]:
@@ -19,8 +21,8 @@ def all_round(width: int) -> camera.Cameras:
 
 
 def test_the_hull_of_the_sample_is_closed_manifold_outward_one_body_and_within_its_budget(jug_hull):
-    found = checks.topology(jug_hull.verts, jug_hull.faces)
-    assert found == checks.Topology(0, 0, 0, 0, 1, 0, 0)
+    found = checks.check_mesh(jug_hull.verts, jug_hull.faces)
+    assert found == checks.MeshChecks(0, 0, 0, 0, 1, 0, 0)
     assert mesh.volume(jug_hull.verts, jug_hull.faces) > 0
     assert len(jug_hull.faces) <= 8000
 
@@ -31,7 +33,7 @@ def test_the_hull_of_the_sample_keeps_its_handle(jug_hull):
 
 
 def test_the_hull_of_the_sample_lies_within_half_a_percent_of_the_truth(jug_hull, true_jug):
-    assert surface.distance(jug_hull, true_jug).chamfer_percent < 0.5
+    assert surface_distance.distance(jug_hull, true_jug).chamfer_percent < 0.5
 
 
 def test_the_hull_contains_the_object(jug_hull, true_jug):
@@ -74,7 +76,7 @@ def test_only_the_largest_body_is_kept_and_its_cavities_are_filled():
     field[1:3, 1:3, 1:3] = -1  # a crumb, first in memory
     field[5:13, 5:13, 5:13] = -1
     field[8, 8, 8] = 1  # no air reaches it
-    solid = hull.one_body(field, 0.1) < 0
+    solid = grid_mesh.keep_largest_body(field, 0.1) < 0
     expected = np.zeros_like(solid)
     expected[5:13, 5:13, 5:13] = True
     assert (solid == expected).all()

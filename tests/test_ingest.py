@@ -10,8 +10,9 @@ import torch
 from ingest_folders import SIX, colmap_model, disc, nerf, ngp, poses, save, six, write
 from PIL import Image
 
-from recon_lib import camera, scene
-from recon_lib.ingest import IngestConfig, read
+from recon_lib import camera
+from recon_lib.photos import scene
+from recon_lib.photos.ingest import IngestConfig, read
 
 CONFIG = IngestConfig()
 

@@ -7,7 +7,7 @@ import pytest
 from ingest_folders import colmap_model, complaint, disc, line_about, nerf, ngp, png16, save, six, write
 from PIL import Image
 
-from recon_lib.ingest import IngestConfig, read
+from recon_lib.photos.ingest import IngestConfig, read
 
 
 def spoil(path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import pytest
 from ingest_folders import colmap_model, disc, ngp, png16, save, write
 from PIL import Image
 
-from recon_lib.ingest import IngestConfig, read
+from recon_lib.photos.ingest import IngestConfig, read
 
 SEEDS = range(500 if os.environ.get("RECON_LONG") == "1" else 20)
 

@@ -8,7 +8,7 @@ import pytest
 from ingest_folders import colmap_model, disc, ngp, png16, save, write
 from PIL import Image, ImageCms
 
-from recon_lib.ingest import IngestConfig, read
+from recon_lib.photos.ingest import IngestConfig, read
 
 CONFIG = IngestConfig()
 RING = disc()[..., 3]

@@ -12,9 +12,10 @@ import pytest
 import torch
 from test_meshio import UPS, VALIDATE, VALIDATOR
 
-from recon_lib import bake, camera, hdr, mesh, meshio, normal_map, refine, render, uv
+from recon_lib import camera, mesh, render
 from recon_lib.raster import cpu
 from recon_lib.shading import cubemap
+from recon_lib.surface import bake, hdr, meshio, normal_map, placement, uv
 
 VIEWS = camera.orbit(4, 0.3, 5.0, 0.5, 96)
 
@@ -29,11 +30,11 @@ def smooth(height: int, width: int, low: float, high: float, channels: int, seed
 def lit_ball(ball):
     """The ball with varied material, dented normals and a sky that is brighter above and to the right."""
     height, width = ball.texture.shape[:2]
-    surface = torch.cat([smooth(height, width, 0.3, 0.9, 3, 0), smooth(height, width, -0.3, 0.3, 3, 1)], -1)
-    surface = uv.dilate(surface, uv.covered(ball.uvs, ball.uv_faces, (height, width), cpu))
+    values = torch.cat([smooth(height, width, 0.3, 0.9, 3, 0), smooth(height, width, -0.3, 0.3, 3, 1)], -1)
+    values = uv.dilate(values, uv.covered(ball.uvs, ball.uv_faces, (height, width), cpu))
     d = cubemap.directions(16)
     light = 0.5 + (d @ torch.tensor([0.6, 0.8, 0.0])).clamp_min(0).pow(6)[..., None] * torch.tensor([3.0, 2.5, 2.0])
-    return replace(ball, surface=surface, light=light)
+    return replace(ball, material=mesh.Material(values), light=light)
 
 
 def saved(body: mesh.Mesh, folder: Path, up) -> mesh.Mesh:
@@ -48,7 +49,8 @@ def test_a_lit_mesh_read_back_renders_the_same(lit_ball, tmp_path, up):
     back = saved(lit_ball, tmp_path, up)
     before, after = (render.render(m, VIEWS, cpu)[..., :3] for m in (lit_ball, back))
     assert (before - after).square().mean().sqrt() < 0.004 and before.max() > 0.5
-    flat = replace(back, surface=torch.cat([back.surface[..., :3], torch.zeros_like(back.surface[..., 3:])], -1))
+    smooth_only = back.material.values * torch.tensor([1.0, 1, 1, 0, 0, 0])
+    flat = replace(back, material=mesh.Material(smooth_only))
     assert (before - render.render(flat, VIEWS, cpu)[..., :3]).square().mean().sqrt() > 0.02  # the dents show
 
 
@@ -70,14 +72,14 @@ def test_the_lit_glb_is_plain_gltf_without_an_error(lit_ball, tmp_path):
 def test_normal_maps_and_offsets_are_inverse(lit_ball):
     tangent = normal_map.from_offsets(lit_ball, cpu)
     assert torch.allclose(tangent.norm(dim=-1), torch.ones(()), atol=1e-5) and tangent[..., 2].mean() > 0.8
-    shape = lit_ball.surface.shape[:2]
+    shape = lit_ball.material.values.shape[:2]
     known = uv.covered(lit_ball.uvs, lit_ball.uv_faces, shape, cpu)
     rast = uv.atlas_raster(lit_ball.uvs, lit_ball.uv_faces, shape, cpu)
     normal = cpu.interpolate(mesh.vertex_normals(lit_ball.verts, lit_ball.faces)[None], rast, lit_ball.faces)[0][0]
     normal = torch.nn.functional.normalize(normal, dim=-1)
     wanted, found = (
         torch.nn.functional.normalize(normal + offset, dim=-1)[known]
-        for offset in (lit_ball.surface[..., 3:], normal_map.to_offsets(lit_ball, tangent, cpu))
+        for offset in (lit_ball.material.normal_offset, normal_map.to_offsets(lit_ball, tangent, cpu))
     )
     assert (wanted - found).abs().max() < 1e-3
 
@@ -106,12 +108,12 @@ def test_relighting_is_one_call_and_does_what_the_new_sky_does(lit_ball, tmp_pat
     image = np.zeros((32, 64, 3), np.float32)
     image[:16] = (0.0, 0.0, 4.0)  # a red upper half: cv2 is BGR
     cv2.imwrite(str(tmp_path / "red.hdr"), image)
-    seen = render.render(meshio.relit(lit_ball, tmp_path / "red.hdr"), VIEWS, cpu)
+    seen = render.render(meshio.relight(lit_ball, tmp_path / "red.hdr"), VIEWS, cpu)
     assert seen[..., 0].max() > 0.5 and seen[..., 1:3].max() < 1e-3
     top, bottom = seen[:, :48, :, 0].mean(), seen[:, 48:, :, 0].mean()
     assert top > 2 * bottom
     with pytest.raises(ValueError, match="the mesh is unlit"):
-        meshio.relit(replace(lit_ball, light=None), tmp_path / "red.hdr")
+        meshio.relight(replace(lit_ball, light=None), tmp_path / "red.hdr")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_turning_the_world_turns_light_and_dents_with_it(lit_ball):
     T = torch.eye(4)
     T[:3, :3] = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     T[:3, :3] *= 2
-    turned = refine.transformed(lit_ball, T)
+    turned = placement.transform(lit_ball, T)
     before = render.render(lit_ball, VIEWS, cpu)
     after = render.render(turned, camera.moved(VIEWS, T), cpu)
     assert (before - after).abs().mean() < 1e-3
@@ -146,11 +148,11 @@ def test_turning_the_world_turns_light_and_dents_with_it(lit_ball):
 
 
 def test_a_baked_copy_looks_like_the_lit_mesh_where_nothing_shines(lit_ball):
-    matt = lit_ball.surface.clone()
+    matt = lit_ball.material.values.clone()
     matt[..., 1], matt[..., 2] = 1, 0
-    matt = replace(lit_ball, surface=matt)
-    flat = bake.unlit(matt, cpu)
-    assert flat.light is None and flat.surface is None
+    matt = replace(lit_ball, material=mesh.Material(matt))
+    flat = bake.bake_light(matt, cpu)
+    assert flat.light is None and flat.material is None
     before, after = (render.render(m, VIEWS, cpu)[..., :3] for m in (matt, flat))
     assert (before - after).square().mean().sqrt() < 0.03 < before.std()
-    assert bake.unlit(flat, cpu) is flat
+    assert bake.bake_light(flat, cpu) is flat

@@ -10,9 +10,9 @@ import pytest
 import torch
 import trimesh
 
-from recon_lib import camera, meshio, render
-from recon_lib.metrics import checks
+from recon_lib import camera, render
 from recon_lib.raster import cpu
+from recon_lib.surface import checks, meshio
 
 VALIDATOR = Path(__file__).parents[1] / "build" / "node_modules" / "gltf-validator"
 VALIDATE = """
@@ -31,7 +31,7 @@ def test_a_file_read_back_renders_the_same(ball, tmp_path, up, name):
     before, after = (render.render(m, view, cpu) for m in (ball, back))
     # 8 bits of sRGB: at most half a step, 1/510, times the curve's largest slope of 2.3 at white.
     assert (before - after).abs().max() < 0.008
-    assert checks.topology(back.verts, back.faces) == checks.topology(ball.verts, ball.faces)
+    assert checks.check_mesh(back.verts, back.faces) == checks.check_mesh(ball.verts, ball.faces)
 
 
 @pytest.mark.parametrize("up", UPS)

@@ -4,51 +4,53 @@ import torch
 from skimage.metrics import structural_similarity
 
 from recon_lib import mesh
-from recon_lib.metrics import checks, images, surface
+from recon_lib import mesh as meshes
+from recon_lib.surface import checks
+from recon_lib.verdict import images, surface_distance
 
-SOUND = checks.Topology(0, 0, 0, 0, 1, 0, 0)
+SOUND = checks.MeshChecks(0, 0, 0, 0, 1, 0, 0)
 
 
 def test_a_sphere_is_sound():
     ball = mesh.icosphere(2)
-    assert checks.topology(ball.verts, ball.faces) == SOUND
+    assert checks.check_mesh(ball.verts, ball.faces) == SOUND
 
 
 def test_a_missing_face_opens_three_edges():
     ball = mesh.icosphere(2)
-    assert checks.topology(ball.verts, ball.faces[1:]).open_edges == 3
+    assert checks.check_mesh(ball.verts, ball.faces[1:]).open_edges == 3
 
 
 def test_a_flipped_face_disagrees_along_three_edges():
     ball = mesh.icosphere(2)
     faces = ball.faces.clone()
     faces[7] = faces[7].flip(0)
-    assert checks.topology(ball.verts, faces).flipped_edges == 3
+    assert checks.check_mesh(ball.verts, faces).flipped_edges == 3
 
 
 def test_a_fin_makes_an_edge_of_three_faces():
     ball = mesh.icosphere(1)
     verts = torch.cat([ball.verts, torch.tensor([[2.0, 2, 2]])])
     fin = torch.tensor([[ball.faces[0, 0], ball.faces[0, 1], len(ball.verts)]], dtype=torch.int32)
-    assert checks.topology(verts, torch.cat([ball.faces, fin])).non_manifold_edges == 1
+    assert checks.check_mesh(verts, torch.cat([ball.faces, fin])).non_manifold_edges == 1
 
 
 def test_two_balls_are_two_bodies_and_sharing_a_vertex_makes_it_non_manifold():
     ball = mesh.icosphere(1)
     apart = torch.cat([ball.verts, ball.verts + 5])
     faces = torch.cat([ball.faces, ball.faces + len(ball.verts)])
-    assert checks.topology(apart, faces).bodies == 2
+    assert checks.check_mesh(apart, faces).bodies == 2
     joined = torch.where(faces == len(ball.verts), 0, faces)
-    assert checks.topology(apart, joined)[2:5] == (1, 0, 1)
+    assert checks.check_mesh(apart, joined)[2:5] == (1, 0, 1)
 
 
 def test_slivers_and_non_finite_vertices_are_counted():
     ball = mesh.icosphere(1)
     verts = ball.verts.clone()
     verts[ball.faces[0, 0].item()] = verts[ball.faces[0, 1].item()]
-    assert checks.topology(verts, ball.faces).degenerate_faces == 2
+    assert checks.check_mesh(verts, ball.faces).degenerate_faces == 2
     verts[5, 1] = float("nan")
-    assert checks.topology(verts, ball.faces).non_finite_vertices == 1
+    assert checks.check_mesh(verts, ball.faces).non_finite_vertices == 1
 
 
 def test_welding_closes_seams_and_nothing_else():
@@ -57,8 +59,8 @@ def test_welding_closes_seams_and_nothing_else():
         ball.verts[ball.faces.long()].reshape(-1, 3),
         torch.arange(3 * len(ball.faces)).reshape(-1, 3),
     )
-    assert checks.topology(soup_verts, soup_faces.int()).open_edges == 3 * len(ball.faces)
-    assert checks.topology(*checks.weld(soup_verts, soup_faces.int())) == SOUND
+    assert checks.check_mesh(soup_verts, soup_faces.int()).open_edges == 3 * len(ball.faces)
+    assert checks.check_mesh(*meshes.weld_exact(soup_verts, soup_faces.int())) == SOUND
 
 
 def test_psnr_inside_the_mask_ignores_the_white_around():
@@ -115,7 +117,7 @@ def test_a_truth_scores_like_its_own_noise_floor(jug, true_jug):
 
 def test_surface_distance_of_two_spheres_is_the_difference_of_their_radii():
     ball = mesh.icosphere(4)
-    found = surface.distance(mesh.Mesh(1.02 * ball.verts, ball.faces), ball)
+    found = surface_distance.distance(mesh.Mesh(1.02 * ball.verts, ball.faces), ball)
     assert found.accuracy == pytest.approx(0.02, rel=0.03)
     assert found.chamfer_percent == pytest.approx(100 * 0.02 / 12**0.5, rel=0.03)
     assert found.f_score_1_percent == pytest.approx(1.0)

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recon_lib import fit, hull, ingest, params
+from recon_lib.chain import params
+from recon_lib.coarse import hull
+from recon_lib.photos import ingest
+from recon_lib.refine import fit
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 PRESETS = sorted((Path(__file__).parents[1] / "params").glob("*.yaml"))

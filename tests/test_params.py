@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from recon_lib import params
-from recon_lib.params import Parameter
+from recon_lib.chain import params
+from recon_lib.chain.params import Parameter
 
 CELL = """
 run_dir = "outputs/demo"  # run folder

@@ -18,9 +18,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import recon_lib
-from recon_lib import cli, params, pipeline, reuse
-from recon_lib import run as files
-from recon_lib.params import STAGES
+from recon_lib import cli
+from recon_lib.chain import params, pipeline, reuse
+from recon_lib.chain import run as files
+from recon_lib.chain.params import STAGES
 
 VERDICT = {
     "status": "warning", "psnr_db": 24.5, "ssim": 0.9, "psnr_full_db": 30.25, "ssim_full": 0.95, "mask_iou": 0.99,
@@ -30,7 +31,7 @@ VERDICT = {
 CHILD = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session={own_session})
-run.write_text(stage.folder("pids"), f"{{os.getpid()}} {{child.pid}}")
+files.write_text(stage.folder("pids"), f"{{os.getpid()}} {{child.pid}}")
 """
 COMMAND = """
 import sys
@@ -89,7 +90,7 @@ def toy(home, stage, trouble="", after=""):
         f"""from recon_lib import run
 stage = run.begin(run_dir, "{stage}", dict(steps=steps, rate=rate))
 with stage.writing("{reuse.OUTPUTS[stage]}") as folder:
-    run.write_text(folder / "{name}", {text!r})
+    files.write_text(folder / "{name}", {text!r})
 stage.progress(0.5, "half of it")""",
         trouble,
         'stage.finish({"doubled": 2 * steps})',
@@ -378,7 +379,7 @@ def test_the_command_runs_the_chain_prints_the_verdict_and_imports_no_torch(home
     toy(
         home,
         STAGES[0],
-        "import os\nassert not run.watched() and os.environ['MPLBACKEND'].endswith('inline')\nos.getcwd()",
+        "import os\nassert not progress.watched() and os.environ['MPLBACKEND'].endswith('inline')\nos.getcwd()",
     )
     process = command(
         home, "--photos", "photos", "--set", "3_nvdiffrec.steps=4", JPY_SESSION_NAME="x", MPLBACKEND="agg"

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from recon_lib import camera
-from recon_lib.reconviagen import outcomes, sample, stand_ins, upstream
-from recon_lib.reconviagen.crop import crop, uncropped
-from recon_lib.reconviagen.outcomes import Outcome
+from recon_lib.coarse.reconviagen import outcomes, sample, stand_ins, upstream
+from recon_lib.coarse.reconviagen.crop import crop, uncropped
+from recon_lib.coarse.reconviagen.outcomes import Outcome
 
 
 def disc(width: int, height: int, centre: tuple[float, float], radius: float) -> np.ndarray:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from recon_lib import camera, crops, fit, hull, mesh, refine, render
-from recon_lib.metrics import images
+from recon_lib import camera, mesh, render
+from recon_lib.coarse import hull
+from recon_lib.photos import crops
+from recon_lib.photos.scene import Scene
 from recon_lib.raster import cpu, select
-from recon_lib.scene import Scene
+from recon_lib.refine import fit, refine
+from recon_lib.verdict import images
 
 
 def last(steps) -> refine.RefineState:
@@ -34,7 +37,7 @@ def refined(scene: Scene, start: mesh.Mesh, steps: int, **knobs) -> tuple[refine
     used = scene.subset(~scene.held_out)
     setup = refine.prepare(used.images, used.cameras, start, 160, cpu, 384, 16)
     state = last(refine.run(setup, fit.FitConfig(steps=steps, **knobs), cpu))
-    return state, refine.finished(setup, setup.given), refine.finished(setup, state.kept.mesh)
+    return state, refine.finish(setup, setup.given), refine.finish(setup, state.kept.mesh)
 
 
 def test_the_true_mesh_does_not_get_worse(jug, true_jug):
@@ -63,18 +66,18 @@ def test_where_every_step_hurts_the_mesh_as_given_comes_back_and_the_report_says
     state = last(refine.run(setup, fit.FitConfig(steps=30, lr_vertex=0.9, lr_texture=0.9, decay=1.0), cpu))
     assert state.kept.step == 0 and state.kept.mesh is setup.given
     assert "Refinement did not help" in refine.gain_sentence(state.kept)
-    back = refine.finished(setup, state.kept.mesh)
+    back = refine.finish(setup, state.kept.mesh)
     assert torch.allclose(back.verts, painted_jug.verts, atol=1e-5) and back.light is None
 
 
 def test_one_photo_in_eight_is_kept_from_the_fit_and_none_of_few(jug):
     photos = crops.crop_photos(jug.images[:17], jug.cameras[:17], 32)
-    shown, kept = refine.split(photos)
+    shown, kept = refine.split_for_validation(photos)
     assert (len(shown.cameras), len(kept.cameras)) == (15, 2)
     everything = torch.cat([shown.rgba, kept.rgba])
     assert torch.equal(everything.sum((1, 2, 3)).sort().values, photos.rgba.sum((1, 2, 3)).sort().values)
-    one_less = fit.Photos(photos.rgba[:7], photos.cameras[:7])
-    assert refine.split(one_less) == (one_less, None)
+    one_less = crops.Photos(photos.rgba[:7], photos.cameras[:7])
+    assert refine.split_for_validation(one_less) == (one_less, None)
 
 
 def sphere_photos(scale: float = 1.0, centre=(0.0, 0.0, 0.0), count: int = 10, size: int = 48, grey: float = 0.5):
@@ -92,7 +95,7 @@ def sphere_photos(scale: float = 1.0, centre=(0.0, 0.0, 0.0), count: int = 10, s
 
 def refined_ball(photos: tuple, start: mesh.Mesh, steps: int = 10) -> mesh.Mesh:
     setup = refine.prepare(*photos, start, 48, cpu, 64, 16)
-    return refine.finished(setup, last(refine.run(setup, fit.FitConfig(steps=steps), cpu)).kept.mesh)
+    return refine.finish(setup, last(refine.run(setup, fit.FitConfig(steps=steps), cpu)).kept.mesh)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recon_lib import report, stills, viewer
 from recon_lib.raster import cpu
+from recon_lib.show import report, stills, viewer
+from recon_lib.surface import placement
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -55,7 +56,7 @@ def finished_run(tmp_path, ball) -> Path:
     }
     verdict |= {"views": "held-out views", "view_count": 8, "checks": [check], "mesh": "refined/mesh.glb"}
     (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdict))
-    upright = stills.upright(ball, np.array([0.0, 1.0, 0.0]))
+    upright = placement.stand_upright(ball, np.array([0.0, 1.0, 0.0]))
     pictures = stills.canonical(upright, 64, cpu)
     stills.save(tmp_path / "preview", pictures, list(stills.turntable(upright, 4, 64, cpu)))
     viewer.save(tmp_path / "preview" / "viewer.html", upright, 500, cpu)
@@ -87,7 +88,7 @@ def test_after_a_failure_the_page_names_stage_and_cause_and_shows_what_there_is(
 
 def test_the_six_stills_show_the_sides_they_are_named_after(ball):
     """The ball's colour is its position: the middle pixel of each still has the colour of that side."""
-    pictures = stills.canonical(stills.upright(ball, np.array([0.0, 1.0, 0.0])), 64, cpu)
+    pictures = stills.canonical(placement.stand_upright(ball, np.array([0.0, 1.0, 0.0])), 64, cpu)
     side = {"front": (2, 1), "back": (2, -1), "right": (0, 1), "left": (0, -1), "top": (1, 1), "bottom": (1, -1)}
     for name, (axis, sign) in side.items():
         rgb_srgb = pictures[name][32, 32] / 255
@@ -99,7 +100,7 @@ def test_the_six_stills_show_the_sides_they_are_named_after(ball):
 
 def test_stills_and_turntable_are_upright(ball):
     """Green grows with height, so every picture is greener at its top."""
-    upright = stills.upright(ball, np.array([0.0, 1.0, 0.0]))
+    upright = placement.stand_upright(ball, np.array([0.0, 1.0, 0.0]))
     pictures = stills.canonical(upright, 64, cpu)
     for picture in [*(pictures[n] for n in ("front", "back", "right", "left")), *stills.turntable(upright, 4, 64, cpu)]:
         assert picture[22, 32, 1] > picture[42, 32, 1] + 20

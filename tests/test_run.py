@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from test_params import notebook
 
-from recon_lib import run
+from recon_lib import files, progress
+from recon_lib.chain import run
 
 
 @pytest.fixture(autouse=True)
@@ -23,19 +24,19 @@ def entry(folder, stage="3_nvdiffrec"):
 
 
 def test_a_person_watches_only_a_kernel_that_a_server_opened_outside_a_batch(monkeypatch):
-    assert not run.watched()
+    assert not progress.watched()
     monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/1_ingest.ipynb")
-    assert run.watched()
+    assert progress.watched()
     monkeypatch.setenv("RECON_BATCH", "1")
-    assert not run.watched()
+    assert not progress.watched()
 
 
 def test_the_same_path_means_the_same_folder_from_the_notebooks_and_above_them(tmp_path, monkeypatch):
-    above = run.root("outputs/demo")
+    above = files.root("outputs/demo")
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
-    assert run.root("outputs/demo") == above == tmp_path / "outputs" / "demo"
-    assert run.root("/photos") == type(tmp_path)("/photos")
+    assert files.root("outputs/demo") == above == tmp_path / "outputs" / "demo"
+    assert files.root("/photos") == type(tmp_path)("/photos")
 
 
 def test_a_stage_is_running_then_done_with_its_results(tmp_path):
@@ -57,7 +58,7 @@ def test_a_stage_that_begins_again_drops_its_earlier_results_and_key():
     run.begin("demo", "3_nvdiffrec", {}).finish({"loss": 0.5})
     content = run.load("demo")
     content["stages"]["3_nvdiffrec"]["key"] = "abc"
-    run.write_json(run.root("demo/run.json"), content)
+    files.write_json(files.root("demo/run.json"), content)
     run.begin("demo", "3_nvdiffrec", {})
     assert set(entry("demo")) == {"state", "started", "parameters"}
 
@@ -126,15 +127,15 @@ def test_a_failed_replacement_leaves_the_old_folder(tmp_path):
     target.mkdir()
     (target / "a").write_text("old")
     with pytest.raises(FileNotFoundError):
-        run.replace_folder(tmp_path / "absent", target)
+        files.replace_folder(tmp_path / "absent", target)
     assert (target / "a").read_text() == "old"
 
 
 def test_a_value_that_json_cannot_hold_leaves_the_file_as_it_was(tmp_path):
-    run.write_json(tmp_path / "a.json", {"psnr_db": 30.0})
+    files.write_json(tmp_path / "a.json", {"psnr_db": 30.0})
     for value in (float("nan"), float("inf")):
         with pytest.raises(ValueError):
-            run.write_json(tmp_path / "a.json", {"psnr_db": value})
+            files.write_json(tmp_path / "a.json", {"psnr_db": value})
     assert json.loads((tmp_path / "a.json").read_text()) == {"psnr_db": 30.0}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 

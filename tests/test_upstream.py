@@ -13,12 +13,18 @@ import pytest
 import tiny_reconviagen as tiny
 import torch
 
-from recon_lib import align, bodies, camera, camera_fit, coarse, ingest, meshio, params, render, scene, weights
-from recon_lib.hull import HullConfig
-from recon_lib.metrics import checks
+from recon_lib import camera, render
+from recon_lib import mesh as meshes
+from recon_lib.chain import params
+from recon_lib.coarse import align, bodies, camera_fit, reconstruct
+from recon_lib.coarse.hull import HullConfig
+from recon_lib.coarse.reconviagen import sample, upstream
+from recon_lib.coarse.reconviagen.outcomes import Outcome
+from recon_lib.photos import ingest, scene
+from recon_lib.progress import silent
 from recon_lib.raster import cpu
-from recon_lib.reconviagen import sample, upstream
-from recon_lib.reconviagen.outcomes import Outcome
+from recon_lib.surface import checks, meshio
+from recon_lib.weights import store
 
 ROOT = os.environ.get("RECONVIAGEN_ROOT", "")
 pytestmark = [
@@ -72,7 +78,7 @@ def photos(count: int, size: int = 96) -> tuple[np.ndarray, ...]:
 
 def sampled(loaded, count: int = 2, config: sample.SampleConfig = QUICK, said: list | None = None) -> sample.Sampled:
     names = tuple(f"p{i}" for i in range(count))
-    progress = (lambda share, what: None) if said is None else (lambda share, what: said.append((share, what)))
+    progress = (silent) if said is None else (lambda share, what: said.append((share, what)))
     return sample.sample(loaded, photos(count), names, config, progress)
 
 
@@ -114,7 +120,7 @@ def test_photos_become_a_closed_mesh_in_the_canonical_frame(loaded, count):
     said = []
     found = sampled(loaded, count, said=said)
     assert found.voxels == 6**3 and found.vggt[0].shape == (count, 3, 4)
-    assert checks.topology(*checks.weld(found.mesh.verts, found.mesh.faces))._replace(bodies=0) == (0,) * 7
+    assert checks.check_mesh(*meshes.weld_exact(found.mesh.verts, found.mesh.faces))._replace(bodies=0) == (0,) * 7
     # A block of 6 of 8 voxels around the origin, and its surface close to theirs.
     torch.testing.assert_close(found.mesh.verts.abs().max(0).values, torch.full((3,), 0.375), rtol=0, atol=0.02)
     assert bodies.volume(found.mesh.verts, found.mesh.faces) == pytest.approx(0.75**3, rel=0.05)
@@ -171,11 +177,11 @@ def test_missing_truncated_and_changed_weights_name_the_file_and_both_hashes(rea
     changed = content[:-1] + bytes([content[-1] ^ 1])
     for damaged, words in ((content[:-1], "truncated"), (changed, "sha256 [0-9a-f]{64}, needed [0-9a-f]{64}")):
         (copied / DECODER).write_bytes(damaged)
-        with pytest.raises(weights.WeightsError, match=f"{DECODER.name}.*{words}"):
-            weights.check(copied)
+        with pytest.raises(store.WeightsError, match=f"{DECODER.name}.*{words}"):
+            store.check(copied)
     (copied / DECODER).unlink()
-    with pytest.raises(weights.WeightsError, match=f"{DECODER.name}: missing"):
-        weights.check(copied)
+    with pytest.raises(store.WeightsError, match=f"{DECODER.name}: missing"):
+        store.check(copied)
 
 
 def test_weights_of_another_network_are_refused_which_upstream_would_load_in_silence(places, copied):
@@ -197,14 +203,14 @@ def test_posed_photos_get_a_mesh_in_their_world(ready, loaded, few_starts):
     T_world_mesh[:3, :3] = 1.7 * torch.linalg.matrix_exp(torch.tensor([[0, -0.4, 0.2], [0.4, 0, 0.1], [-0.2, -0.1, 0]]))
     T_world_mesh[:3, 3] = torch.tensor([4.0, -2, 1])
     posed = looks(known, eyes, T_world_mesh)
-    made = coarse.reconstruct(posed, "reconviagen", DEVICE, SHAPE, QUICK, coarse.GeneratedConfig())
+    made = reconstruct.reconstruct(posed, "reconviagen", DEVICE, SHAPE, QUICK, reconstruct.GeneratedConfig())
     assert made.backend == "reconviagen" and made.bodies == (1, 1.0, 0) and made.cameras is None
     assert np.mean(list(made.iou.values())) >= 0.95
     centre = (made.mesh.verts.max(0).values + made.mesh.verts.min(0).values) / 2
     torch.testing.assert_close(centre, T_world_mesh[:3, 3], rtol=0, atol=0.05)
     scale = np.linalg.det(np.array(made.provenance["T_world_mesh"])[:3, :3]) ** (1 / 3)
     assert scale == pytest.approx(1.7, rel=0.03)  # 3000 faces cut the block's edges, which a larger one makes up for
-    assert made.provenance["weights"] == {need.id: "tiny" for need in weights.NEEDED}
+    assert made.provenance["weights"] == {need.id: "tiny" for need in store.NEEDED}
 
 
 def test_a_mesh_that_does_not_fit_the_photos_is_refused(ready, loaded, few_starts):
@@ -212,7 +218,7 @@ def test_a_mesh_that_does_not_fit_the_photos_is_refused(ready, loaded, few_start
     long = dataclasses.replace(known, verts=known.verts * torch.tensor([0.2, 0.2, 1.0]))
     posed = looks(long, torch.tensor([[3.0, 0, 0.5], [0, 3.0, 0.5], [-2, 2, 0.5]]), torch.eye(4))
     with pytest.raises(Outcome, match=r"misaligned: its silhouettes overlap the masks by 0\.\d+ on average, need 0.9"):
-        coarse.reconstruct(posed, "reconviagen", DEVICE, SHAPE, QUICK, coarse.GeneratedConfig(least_iou=0.9))
+        reconstruct.reconstruct(posed, "reconviagen", DEVICE, SHAPE, QUICK, reconstruct.GeneratedConfig(least_iou=0.9))
 
 
 def test_photos_without_cameras_get_them_in_the_mesh_s_frame(ready, loaded, few_starts, monkeypatch):
@@ -235,7 +241,7 @@ def test_photos_without_cameras_get_them_in_the_mesh_s_frame(ready, loaded, few_
     head.pipeline.VGGT_model.camera_head.known[: len(eyes)] = known_cameras.to(head.pipeline.device)
     monkeypatch.setattr(upstream, "load", lambda *asked: head)
     unposed = dataclasses.replace(posed, cameras=None)
-    made = coarse.reconstruct(unposed, "reconviagen", DEVICE, SHAPE, QUICK, coarse.GeneratedConfig())
+    made = reconstruct.reconstruct(unposed, "reconviagen", DEVICE, SHAPE, QUICK, reconstruct.GeneratedConfig())
     assert made.cameras is not None and np.mean(list(made.iou.values())) >= 0.95
     assert np.mean(made.provenance["vggt"]["iou"]) < np.mean(list(made.iou.values()))
 
@@ -253,7 +259,7 @@ def few(tmp_path) -> Path:
 def test_the_whole_chain_runs_on_reconviagen_and_then_on_its_mesh_alone(ready, few, tmp_path, monkeypatch):
     """Mode `both`, then `reconviagen` over the same run folder."""
     pytest.importorskip("papermill", reason="the chain needs Jupyter's packages")
-    from recon_lib import pipeline
+    from recon_lib.chain import pipeline
 
     backend, stages = params.MODES["both"]
     asked = params.read(HOME / "params" / "ci.yaml") | {"1_ingest": {"photos": str(few)}}
@@ -268,7 +274,7 @@ def test_the_whole_chain_runs_on_reconviagen_and_then_on_its_mesh_alone(ready, f
     record = json.loads((tmp_path / "run" / "coarse" / "coarse.json").read_text())
     assert record["provenance"]["commit"] == upstream.COMMIT and len(record["iou"]) == 9
     first = meshio.load_from(tmp_path / "run", "coarse/mesh.glb")
-    assert checks.topology(first.verts, first.faces).bodies == 1
+    assert checks.check_mesh(first.verts, first.faces).bodies == 1
     if DEVICE == "cuda":
         memory = content["stages"]["2_reconviagen"]["gpu_memory_mb"]
         assert memory["after"] <= memory["before"] + 1

@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from recon_lib import camera, meshio, refine, scene, verdict
-from recon_lib.metrics.checks import Topology
-from recon_lib.metrics.images import Score
+from recon_lib import camera
+from recon_lib.photos import scene
 from recon_lib.raster import cpu
+from recon_lib.surface import meshio, placement
+from recon_lib.surface.checks import Topology
+from recon_lib.verdict import judge
+from recon_lib.verdict.images import Score
 
 SOUND = Topology(0, 0, 0, 0, 1, 0, 0)
 
 
 def judged(mesh, photos: scene.Scene) -> dict:
-    scored = verdict.score(mesh, photos, cpu)
-    return verdict.judge(scored.mean, scored.topology, scored.label, len(scored.views))
+    scored = judge.score(mesh, photos, cpu)
+    return judge.judge(scored.mean, scored.topology, scored.label, len(scored.views))
 
 
 def statuses(result: dict) -> dict:
@@ -35,7 +38,7 @@ def few(jug) -> scene.Scene:
 def test_a_good_mesh_is_normal(painted_jug, few):
     result = judged(painted_jug, few)
     assert result["status"] == "normal", statuses(result)
-    assert result["views"] == verdict.HELD_OUT and result["view_count"] == 4
+    assert result["views"] == judge.HELD_OUT and result["view_count"] == 4
 
 
 def test_a_blank_mesh_fails(painted_jug, few):
@@ -67,7 +70,7 @@ def test_a_hole_is_a_warning_that_names_the_open_edges(painted_jug, few):
 def test_a_second_body_is_a_warning(painted_jug, few):
     T = torch.eye(4) * 0.02
     T[3, 3] = 1
-    crumb = refine.transformed(painted_jug, T)
+    crumb = placement.transform(painted_jug, T)
     bad = replace(
         painted_jug,
         verts=torch.cat([painted_jug.verts, crumb.verts]),
@@ -81,7 +84,7 @@ def test_a_mesh_moved_by_three_pixels_is_not_normal(painted_jug, few):
     pixel = camera.CANONICAL_DISTANCE / few.cameras.intrinsics[0, 0].item()
     T = torch.eye(4)
     T[:3, 3] = 3 * pixel * torch.tensor([0.6, 0.5, 0.6])
-    assert judged(refine.transformed(painted_jug, T), few)["status"] != "normal"
+    assert judged(placement.transform(painted_jug, T), few)["status"] != "normal"
 
 
 def test_poses_of_another_object_are_not_normal(painted_jug, few):
@@ -110,21 +113,19 @@ def test_scores_on_used_views_are_labelled_and_at_most_a_warning(painted_jug, fe
     ],
 )
 def test_both_scores_must_pass_for_a_level(psnr, ssim, expected):
-    assert verdict.judge(Score(psnr, ssim, 99.0, 1.0, 1.0), SOUND, verdict.HELD_OUT, 8)["status"] == expected
+    assert judge.judge(Score(psnr, ssim, 99.0, 1.0, 1.0), SOUND, judge.HELD_OUT, 8)["status"] == expected
 
 
 def test_a_vertex_that_is_not_finite_fails():
-    result = verdict.judge(
-        Score(40.0, 0.99, 40.0, 0.99, 1.0), SOUND._replace(non_finite_vertices=1), verdict.HELD_OUT, 8
-    )
+    result = judge.judge(Score(40.0, 0.99, 40.0, 0.99, 1.0), SOUND._replace(non_finite_vertices=1), judge.HELD_OUT, 8)
     assert result["status"] == "failure"
 
 
 def test_what_is_written_is_what_was_judged(painted_jug, few, tmp_path):
     meshio.save(painted_jug, tmp_path, few.up)
-    scored = verdict.score(meshio.load(tmp_path / "mesh.glb"), few, cpu)
-    result = verdict.judge(scored.mean, scored.topology, scored.label, len(scored.views))
-    verdict.save(tmp_path, result, scored, None, "refined/mesh.glb")
+    scored = judge.score(meshio.load(tmp_path / "mesh.glb"), few, cpu)
+    result = judge.judge(scored.mean, scored.topology, scored.label, len(scored.views))
+    judge.save(tmp_path, result, scored, None, "refined/mesh.glb")
     written = json.loads((tmp_path / "verdict.json").read_text())
     assert {"status", "psnr_db", "ssim", "psnr_full_db", "ssim_full", "mask_iou", "views", "checks"} <= set(written)
     assert all(set(c) == {"name", "value", "limit", "unit", "status"} for c in written["checks"])

@@ -16,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from recon_lib import cli, download, fetch, weights
-from recon_lib.download import DownloadError
-from recon_lib.weights import WeightsError
+from recon_lib import cli
+from recon_lib.weights import download, fetch, store
+from recon_lib.weights.download import DownloadError
+from recon_lib.weights.store import WeightsError
 
-TRELLIS, VGGT, CODE, DINO = (need.id for need in weights.NEEDED)
+TRELLIS, VGGT, CODE, DINO = (need.id for need in store.NEEDED)
 FIRST, SECOND, COMMIT = "1" * 40, "2" * 40, "c" * 40
 NETWORKS = {
     "pipeline.json": b'{"name": "tiny"}', ".gitattributes": b"*.safetensors filter=lfs",
@@ -115,14 +116,14 @@ def server(servers, monkeypatch):
     server.repository(VGGT, FIRST, CAMERAS)
     server.files |= {f"/{name}.tar.gz": archive(SOURCE, COMMIT) for name in (COMMIT, "main")}
     server.files["/dinov2.pth"] = CHECKPOINT
-    rows = dict(zip((TRELLIS, VGGT, CODE, DINO), weights.NEEDED, strict=True))
+    rows = dict(zip((TRELLIS, VGGT, CODE, DINO), store.NEEDED, strict=True))
     table = (
         replace(rows[TRELLIS], revision=FIRST),
         replace(rows[VGGT], revision=None),
         replace(rows[CODE], revision=COMMIT, url=f"{server.url}/{{revision}}.tar.gz"),
         replace(rows[DINO], revision=f"sha256:{sha256(CHECKPOINT)}", url=f"{server.url}/dinov2.pth", size_gb=3e-4),
     )
-    monkeypatch.setattr(weights, "NEEDED", table)
+    monkeypatch.setattr(store, "NEEDED", table)
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return server
@@ -190,16 +191,16 @@ def test_a_fetch_leaves_every_file_where_the_loaders_look_and_a_lock_of_revision
         "torchhub/checkpoints/dinov2_vitl14_reg4_pretrain.pth": CHECKPOINT,
     }.items():
         assert (fetched / name).read_bytes() == content
-        locked = [entry["files"][name] for entry in weights.read_lock(fetched).values() if name in entry["files"]]
+        locked = [entry["files"][name] for entry in store.read_lock(fetched).values() if name in entry["files"]]
         assert locked == [{"size": len(content), "sha256": sha256(content)}]
-    assert weights.provenance(fetched) == {
+    assert store.provenance(fetched) == {
         TRELLIS: FIRST, VGGT: FIRST, CODE: COMMIT, DINO: f"sha256:{sha256(CHECKPOINT)}"
     }  # fmt: skip
     there = {str(path.relative_to(fetched)) for path in fetched.rglob("*") if path.is_file()}
-    locked = {name for entry in weights.read_lock(fetched).values() for name in entry["files"]}
-    assert there == locked | {weights.LOCK, weights.STAMPS}
-    weights.check(fetched)
-    weights.verify(fetched)
+    locked = {name for entry in store.read_lock(fetched).values() for name in entry["files"]}
+    assert there == locked | {store.LOCK, store.STAMPS}
+    store.check(fetched)
+    store.verify(fetched)
 
 
 def test_a_revision_that_is_not_pinned_is_told_resolved_once_and_kept(server, tmp_path, caplog):
@@ -215,9 +216,9 @@ def test_a_chosen_revision_goes_before_the_tables_and_stays(server, fetched):
     server.repository(TRELLIS, SECOND, {"pipeline.json": b'{"name": "second"}'})
     assert fetch.fetch(fetched, {TRELLIS: SECOND}) == {TRELLIS: SECOND}
     assert not (fetched / TRELLIS / "ckpts" / "slat flow.safetensors").exists()
-    weights.check(fetched)
+    store.check(fetched)
     assert fetch.fetch(fetched) == {}
-    assert weights.provenance(fetched)[TRELLIS] == SECOND
+    assert store.provenance(fetched)[TRELLIS] == SECOND
     with pytest.raises(ValueError, match="got 'x/y', needed one of Stable-X"):
         fetch.fetch(fetched, {"x/y": SECOND})
 
@@ -227,7 +228,7 @@ def test_progress_goes_from_nothing_to_all(server, tmp_path):
     fetch.fetch(tmp_path, progress=lambda share, what: shares.append(share))
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
-    weights.verify(tmp_path, lambda share, what: shares.append(share))
+    store.verify(tmp_path, lambda share, what: shares.append(share))
     assert shares[-1] == pytest.approx(1)
 
 
@@ -242,7 +243,7 @@ def test_a_dropped_connection_goes_on_where_it_stopped(server, tmp_path, end, co
     server.drop[path] = 100_000
     fetch.fetch(tmp_path)
     assert [headers.get("Range") for headers in server.requests(end)] == [None, "bytes=100000-"]
-    weights.verify(tmp_path)
+    store.verify(tmp_path)
     assert not parts(tmp_path)
 
 
@@ -250,7 +251,7 @@ def test_a_server_that_cannot_go_on_in_the_middle_sends_all_of_it_again(server, 
     server.drop[f"/{COMMIT}.tar.gz"] = 50
     fetch.fetch(tmp_path)
     assert [headers.get("Range") for headers in server.requests(".tar.gz")] == [None, "bytes=50-"]
-    weights.verify(tmp_path)
+    store.verify(tmp_path)
 
 
 def test_a_second_command_goes_on_where_the_first_was_interrupted(server, tmp_path):
@@ -264,12 +265,12 @@ def test_a_second_command_goes_on_where_the_first_was_interrupted(server, tmp_pa
     server.drop[f"/{TRELLIS}/resolve/{FIRST}/ckpts/slat flow.safetensors"] = 50_000
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch(tmp_path, progress=interrupt)
-    assert not (tmp_path / weights.LOCK).exists()
+    assert not (tmp_path / store.LOCK).exists()
     assert [path.stat().st_size for path in parts(tmp_path)] == [50_000]
     fetch.fetch(tmp_path)
     assert server.requests("slat flow.safetensors")[-1]["Range"] == "bytes=50000-"
     assert len(server.requests("pipeline.json")) == 1
-    weights.verify(tmp_path)
+    store.verify(tmp_path)
 
 
 def test_a_part_of_another_revision_is_not_continued(server, tmp_path):
@@ -292,7 +293,7 @@ def test_a_part_that_was_whole_is_taken_and_a_longer_one_is_not(server, tmp_path
     part.write_bytes(CHECKPOINT + b"more")
     fetch.fetch(tmp_path)
     assert "Range" not in server.requests("dinov2.pth")[-1]
-    weights.verify(tmp_path)
+    store.verify(tmp_path)
 
 
 def test_a_server_that_gives_nothing_is_given_up_and_keeps_what_came(server, tmp_path, monkeypatch):
@@ -312,7 +313,7 @@ def test_a_damaged_download_never_reaches_the_lock(server, tmp_path):
         fetch.fetch(tmp_path)
     assert f"sha256 {sha256(bytes(len(good)))} came from" in str(error.value)
     assert f"needed {sha256(good)}" in str(error.value)
-    assert set(weights.read_lock(tmp_path)) == {TRELLIS}
+    assert set(store.read_lock(tmp_path)) == {TRELLIS}
     assert not parts(tmp_path)
     server.files |= {path: good, f"/{VGGT}/resolve/{FIRST}/config.json": b"[]"}
     (tmp_path / VGGT / "config.json").unlink()
@@ -331,14 +332,14 @@ def test_a_damaged_archive_and_one_of_another_commit_are_refused(server, tmp_pat
     server.files[f"/{COMMIT}.tar.gz"] = archive(SOURCE | {"../../out.py": b""}, COMMIT)
     with pytest.raises(DownloadError, match="needed one inside its folder"):
         fetch.fetch(tmp_path)
-    assert CODE not in weights.read_lock(tmp_path)
+    assert CODE not in store.read_lock(tmp_path)
 
 
 def test_a_copied_lock_pins_what_a_server_may_give(server, fetched, tmp_path):
     """Without a hash of its own: the archive's files may not differ from another machine's."""
     new = tmp_path / "new"
     new.mkdir()
-    shutil.copy(fetched / weights.LOCK, new)
+    shutil.copy(fetched / store.LOCK, new)
     server.files[f"/{COMMIT}.tar.gz"] = archive(SOURCE | {"hubconf.py": b"other"}, COMMIT)
     with pytest.raises(
         DownloadError, match=r"hubconf.py: the server gave sha256 .* weights.json pins .* same revision"
@@ -402,26 +403,26 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(server, servers, tmp_path, m
 def test_verify_names_the_damaged_file_with_both_hashes_and_fetch_mends_it(server, fetched):
     path = fetched / VGGT / "model.safetensors"
     damage(path)
-    weights.check(fetched)  # neither size nor time changed, so it is not read
+    store.check(fetched)  # neither size nor time changed, so it is not read
     with pytest.raises(WeightsError) as error:
-        weights.verify(fetched)
+        store.verify(fetched)
     assert str(error.value).splitlines() == [
         f"{path}: damaged or changed: sha256 {sha256(path.read_bytes())}, needed {sha256(CAMERAS['model.safetensors'])}",
         f"to mend it: recon weights fetch --folder {fetched}",
     ]
     with pytest.raises(WeightsError, match="damaged"):
-        weights.check(fetched)  # knows it from then on
+        store.check(fetched)  # knows it from then on
     assert fetch.fetch(fetched) == {VGGT: FIRST}
-    weights.verify(fetched)
+    store.verify(fetched)
 
 
 def test_truncated_missing_and_unfetched_files_are_told_all_at_once(fetched):
     os.truncate(fetched / VGGT / "model.safetensors", 1000)
     (fetched / TRELLIS / "pipeline.json").unlink()
-    lock = weights.read_lock(fetched)
+    lock = store.read_lock(fetched)
     del lock[DINO]
-    weights.write_lock(fetched, lock)
-    for look in (weights.check, weights.verify):
+    store.write_lock(fetched, lock)
+    for look in (store.check, store.verify):
         with pytest.raises(WeightsError) as error:
             look(fetched)
         lines = str(error.value).splitlines()
@@ -432,10 +433,10 @@ def test_truncated_missing_and_unfetched_files_are_told_all_at_once(fetched):
 
 
 def test_another_revision_than_the_tables_is_told_unless_it_was_chosen(fetched, monkeypatch):
-    table = tuple(replace(need, revision=SECOND) if need.id == TRELLIS else need for need in weights.NEEDED)
-    monkeypatch.setattr(weights, "NEEDED", table)
+    table = tuple(replace(need, revision=SECOND) if need.id == TRELLIS else need for need in store.NEEDED)
+    monkeypatch.setattr(store, "NEEDED", table)
     with pytest.raises(WeightsError, match=f"another revision: {FIRST}, needed {SECOND}"):
-        weights.check(fetched)
+        store.check(fetched)
 
 
 def test_check_reads_only_files_whose_size_or_time_changed(fetched, monkeypatch):
@@ -445,43 +446,43 @@ def test_check_reads_only_files_whose_size_or_time_changed(fetched, monkeypatch)
         read.append(path.name)
         return download.digest(path, *rest)
 
-    monkeypatch.setattr(weights, "digest", counted)
-    weights.check(fetched)
+    monkeypatch.setattr(store, "digest", counted)
+    store.check(fetched)
     assert read == []
     os.utime(fetched / VGGT / "config.json")
-    weights.check(fetched)
-    weights.check(fetched)
+    store.check(fetched)
+    store.check(fetched)
     assert read == ["config.json"]
-    weights.verify(fetched)
+    store.verify(fetched)
     assert len(read) > 5
 
 
 def test_a_copied_folder_works_without_the_network(fetched, tmp_path, no_network):
     copy = tmp_path / "copy"
     shutil.copytree(fetched, copy, copy_function=shutil.copyfile)
-    weights.check(copy)
-    weights.verify(copy)
+    store.check(copy)
+    store.verify(copy)
     assert fetch.fetch(copy) == {}
-    assert weights.provenance(copy) == weights.provenance(fetched)
+    assert store.provenance(copy) == store.provenance(fetched)
 
 
 def test_an_empty_folder_names_the_command(tmp_path):
     with pytest.raises(WeightsError, match=f"recon weights fetch --folder {tmp_path}"):
-        weights.check(tmp_path)
+        store.check(tmp_path)
 
 
 def test_the_folder_is_the_environments_or_the_repositorys(monkeypatch, tmp_path):
     monkeypatch.setenv("RECON_WEIGHTS", str(tmp_path))
-    assert weights.folder() == tmp_path
+    assert store.folder() == tmp_path
     monkeypatch.delenv("RECON_WEIGHTS")
-    assert weights.folder().parent.joinpath("pyproject.toml").exists()
+    assert store.folder().parent.joinpath("pyproject.toml").exists()
 
 
 def test_the_real_table_pins_every_row():
-    for need in weights.NEEDED:
+    for need in store.NEEDED:
         assert Path(need.target).parts
         assert need.licence.endswith(".")
-        pattern = r"sha256:[0-9a-f]{64}" if need.kind == weights.FILE else r"[0-9a-f]{40}"
+        pattern = r"sha256:[0-9a-f]{64}" if need.kind == store.FILE else r"[0-9a-f]{40}"
         assert re.fullmatch(pattern, need.revision)
 
 
@@ -492,7 +493,7 @@ def test_the_command_lists_fetches_and_verifies(server, tmp_path, capsys):
     folder = ["--folder", str(tmp_path / "w")]
     assert cli.main(["weights", "list", *folder]) == 0
     out = capsys.readouterr().out
-    assert all(need.id in out and need.licence in out for need in weights.NEEDED)
+    assert all(need.id in out and need.licence in out for need in store.NEEDED)
     assert out.count("not fetched") == 4
     assert cli.main(["weights", "verify", *folder]) == 2
     assert f"to mend it: recon weights fetch --folder {tmp_path}/w" in capsys.readouterr().err

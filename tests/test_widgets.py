@@ -7,27 +7,31 @@ import numpy as np
 import pytest
 import torch
 
-from recon_lib import camera, fit, refine, render, widgets
+from recon_lib import camera, render
+from recon_lib.chain.run import Stage
+from recon_lib.photos import crops
+from recon_lib.photos.scene import Scene
+from recon_lib.progress import silent
 from recon_lib.raster import cpu
-from recon_lib.run import Stage
-from recon_lib.scene import Scene
+from recon_lib.refine import fit, headless, refine
+from recon_lib.show import panel
 
 
 @pytest.fixture(scope="module")
 def setup(ball):
     views = camera.orbit(8, 0.3, 5.0, 0.5, 48)
-    shown, kept = refine.split(fit.Photos(render.photographed(ball, views, cpu), views))
+    shown, kept = refine.split_for_validation(crops.Photos(render.photographed(ball, views, cpu), views))
     grey = replace(ball, texture=torch.full_like(ball.texture, 0.5))
-    return refine.Setup(torch.eye(4), shown, kept, grey, refine.lit(grey, 16, cpu))
+    return refine.Setup(torch.eye(4), shown, kept, grey, refine.make_lit(grey, 16, cpu))
 
 
-def panel(setup, monkeypatch, steps: int = 30) -> widgets.Panel:
-    monkeypatch.setattr(widgets, "watched", lambda: True)
+def panel(setup, monkeypatch, steps: int = 30) -> panel.Panel:
+    monkeypatch.setattr(panel, "watched", lambda: True)
     image = np.zeros((48, 48, 4), np.uint8)
     image[10:40, 10:40] = 255
     photos = Scene(("a",), (image,), camera.orbit(1, 0.3, 5.0, 0.5, 48), np.array([True]), np.array([0.0, 1, 0]))
     config = fit.FitConfig(steps=steps)
-    return widgets.drive(setup, config, fit.Controls(config), cpu, photos, object.__new__(Stage))
+    return panel.drive(setup, config, fit.Controls(config), cpu, photos, object.__new__(Stage))
 
 
 def test_the_panel_waits_for_start_and_then_does_the_same_steps_as_the_loop(setup, monkeypatch):
@@ -41,7 +45,7 @@ def test_the_panel_waits_for_start_and_then_does_the_same_steps_as_the_loop(setu
     before, found = asyncio.run(watch())
     assert before <= 1 and len(found.history) >= 30 and found.error == ""
     config = fit.FitConfig(steps=30)
-    loop = asyncio.run(widgets.Batch(refine.run(setup, config, cpu), 30, lambda share, what: None).finished())
+    loop = asyncio.run(headless.Batch(refine.run(setup, config, cpu), 30, silent).finished())
     assert torch.equal(found.mesh.verts, loop.mesh.verts) and found.kept.step == loop.kept.step
 
 
@@ -63,6 +67,6 @@ def test_a_run_that_is_overdue_stops_at_once_and_keeps_what_was_best(setup):
     config = fit.FitConfig(steps=30)
     asked = iter([False] * 5 + [True])
     steps = refine.run(setup, config, cpu)
-    found = asyncio.run(widgets.Batch(steps, 30, lambda share, what: None, lambda: next(asked)).finished())
+    found = asyncio.run(headless.Batch(steps, 30, silent, lambda: next(asked)).finished())
     assert len(found.history) == 5 and found.error == ""
     assert found.kept.step == 0 and torch.equal(found.mesh.verts, setup.given.verts)

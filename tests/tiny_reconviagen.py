@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from recon_lib import weights as needed
-from recon_lib.download import digest
-from recon_lib.reconviagen import stand_ins, upstream
+from recon_lib.coarse.reconviagen import stand_ins, upstream
+from recon_lib.weights import store as needed
+from recon_lib.weights.download import digest
 
 RESOLUTION = 4  # of the structure's latents; 8 voxels a side
 PIXELS = 56

@@ -2,14 +2,15 @@
 
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 
 import torch
+
+from recon_lib.raster.interface import Rasteriser
 
 NEEDED_GB = 12.0  # free memory of a GPU
 
 
-def rasteriser(device: str) -> tuple[ModuleType, str]:
+def rasteriser(device: str) -> tuple[Rasteriser, str]:
     """The module for "cpu", "cuda" or "auto", and one sentence that says why it is this one.
 
     Raises ValueError where the device asked for cannot run, and for "auto" where a GPU is there but not fit for use: that

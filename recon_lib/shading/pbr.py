@@ -3,12 +3,11 @@
 Vectors and colours are planar, 3 P: torch adds up three planes several times faster than a last axis of three.
 """
 
-from types import ModuleType
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon_lib.raster.interface import Rasteriser
 from recon_lib.shading.environment import Light
 
 DIELECTRIC_F0 = 0.04
@@ -26,7 +25,7 @@ def shading_normals(
 
 def shade(
     base_colour: Float[Tensor, "3 P"], orm: Float[Tensor, "3 P"], normal: Float[Tensor, "3 P"],
-    to_eye: Float[Tensor, "3 P"], light: Light, raster: ModuleType,
+    to_eye: Float[Tensor, "3 P"], light: Light, raster: Rasteriser,
 ) -> Float[Tensor, "3 P"]:  # fmt: skip
     """Linear radiance towards the eye. `normal` and `to_eye` are unit vectors; `orm` is (occlusion, roughness, metallic)."""
     occlusion, roughness, metallic = orm.split(1)
@@ -43,7 +42,7 @@ def shade(
 
 
 def specular_light(
-    light: Light, direction: Float[Tensor, "3 P"], roughness: Float[Tensor, " P"], raster: ModuleType
+    light: Light, direction: Float[Tensor, "3 P"], roughness: Float[Tensor, " P"], raster: Rasteriser
 ) -> Float[Tensor, "3 P"]:
     """The light that a GGX lobe of that roughness gathers around `direction`: trilinear between texels and levels."""
     level = torch.zeros_like(roughness)

@@ -1,0 +1,113 @@
+"""One holder of a run folder at a time, and the heartbeat by which everybody else sees whether it lives.
+
+The holder, a process that runs the chain or a kernel in which a stage is open, keeps `.lock` locked (flock), which the system
+drops when the process ends, however it ends; and it touches the file every HEARTBEAT_S. On one machine the lock itself tells
+who lives. On others, where a network file system may not carry it, the heartbeat does: DEAD_S without one is a dead holder.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+NAME = ".lock"
+HEARTBEAT_S = 2.0
+DEAD_S = 10.0
+PATIENCE_S = 0.3  # somebody who only looks holds the lock for an instant
+
+_held: dict[Path, "Held"] = {}  # what this process holds: a stage opened twice in one kernel is still one holder
+
+
+class Held:
+    """A lock of this process, beating until it is let go."""
+
+    def __init__(self, folder: Path, file: TextIOWrapper):
+        self.folder, self.file = folder, file
+        self.ended = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self.ended.wait(HEARTBEAT_S):
+            with suppress(OSError):  # the folder is gone
+                os.utime(self.folder / NAME)
+
+
+def take(folder: Path, what: str) -> None:
+    """Takes the folder, or keeps it if this process has it already.
+
+    Raises ValueError that says who holds it: `what` it does, its process and since when.
+    """
+    folder = folder.resolve()
+    if folder in _held:
+        return
+    file = (folder / NAME).open("a+")
+    ends = time.monotonic() + PATIENCE_S
+    while not _locked(file, fcntl.LOCK_EX):
+        if time.monotonic() > ends:
+            file.close()
+            raise ValueError(f"{folder}: {_said(holder(folder))} works here; wait for it, or end it")
+        time.sleep(PATIENCE_S / 10)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    file.truncate(0)
+    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "what": what, "since": now}))
+    file.flush()
+    _held[folder] = Held(folder, file)
+
+
+def release(folder: Path) -> None:
+    """Lets the folder go; nothing happens where this process does not hold it."""
+    held = _held.pop(folder.resolve(), None)
+    if held is not None:
+        held.ended.set()
+        held.file.close()
+
+
+@contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    take(folder, what)
+    try:
+        yield
+    finally:
+        release(folder)
+
+
+def holder(folder: Path) -> dict[str, Any]:
+    """Who held the folder last: pid, host, what, since; empty where nobody ever did or the file is of another form."""
+    try:
+        found = json.loads((folder / NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def alive(folder: Path) -> bool:
+    """Whether somebody holds the folder now."""
+    path = folder / NAME
+    if not path.exists():
+        return False
+    if holder(folder).get("host") not in (None, socket.gethostname()):
+        return time.time() - path.stat().st_mtime < DEAD_S
+    with path.open() as file:
+        return not _locked(file, fcntl.LOCK_SH)
+
+
+def _locked(file: TextIOWrapper, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _said(found: dict[str, Any]) -> str:
+    if not found:
+        return "another process"
+    return f"{found['what']} (process {found['pid']} on {found['host']}, since {found['since']})"

@@ -1,0 +1,313 @@
+"""The chain: the notebooks in order over one run folder, each in a kernel of its own.
+
+Everything asked is checked before the first notebook starts. A stage is reused as `reuse` says. Once one stage is made
+anew, so are all after it, and what an earlier run left of those goes: a verdict never stands beside a mesh that it is not
+about. Notebooks that somebody edited are set aside, never overwritten (`copies`). Every parameter of a stage is written into
+the notebook that runs, so a default that was edited in a template changes nothing. This process never imports torch: the
+kernels need the memory.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from papermill.engines import papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from recon_lib import files
+from recon_lib.chain import copies, lock, reuse
+from recon_lib.chain import params as parameters
+from recon_lib.chain import run as records
+from recon_lib.chain.engine import NAME, PollingEngine
+from recon_lib.stages import FINISHED, INGEST, OUTPUTS, STAGES, after
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+TIMEOUT_S = 6 * 3600.0  # for one stage
+SOFT_LIMIT_S = 7200.0  # for a run: refinement ends there and keeps its best
+KERNEL_START_S = 120
+POLL_S = 0.3
+
+log = logging.getLogger(__name__)
+
+
+class StageError(Exception):
+    """A stage failed; `cause` is one line, the exception behind it is chained."""
+
+    def __init__(self, stage: str, cause: str):
+        super().__init__(f"{stage}: {cause}")
+        self.stage, self.cause = stage, cause
+
+
+def run(
+    params: dict[str, dict[str, Any]],
+    run_dir: str | Path,
+    stages: Sequence[str] = STAGES,
+    notebooks: Path = NOTEBOOKS,
+    force: bool = False,
+    bar: bool = True,
+    timeout_s: float = TIMEOUT_S,
+    soft_limit_s: float = SOFT_LIMIT_S,
+) -> dict[str, Any]:
+    """Runs what cannot be reused, `force` everything, and returns run.json's content; the report is written either way.
+
+    A stage left out between others is put away: what comes after it is about the mesh before it.
+
+    Raises ValueError before anything ran, StageError for a stage that failed, KeyboardInterrupt once all is put away.
+    """
+    folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
+    stages = [stage for stage in STAGES if stage in _known(stages)]
+    values = validated(params)
+    began = time.time()
+    inputs = reuse.photo_hashes(values[INGEST], notebooks) if stages[0] == INGEST else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder, f"recon run of {', '.join(stages)}"):
+        _open(folder, stages, values, inputs, notebooks)
+        stage = stages[0]
+        try:
+            for stage in stages:
+                key = reuse.key(folder, stage, notebooks, values[stage], inputs)
+                entry = records.load(folder)["stages"][stage]
+                if not force and entry.get("key") == key and reuse.intact(folder, stage, entry):
+                    _set_stage(folder, stage, entry | {"state": "reused"})
+                    continue
+                _execute(stage, notebooks, folder, values[stage], (timeout_s, began + soft_limit_s), bar)
+                _set_stage(folder, stage, records.load(folder)["stages"][stage] | {"key": key})
+        except KeyboardInterrupt:
+            _close(folder, stage, "interrupted", f"{stage}: interrupted")
+            raise
+        except Exception as error:  # whatever went wrong, the run folder says so
+            _close(folder, stage, "failed", f"{stage}: {_one_line(error)}")
+            _report_failure(folder)
+            raise StageError(stage, _one_line(error)) from error
+        _close(folder, stage, "done", None)
+        if time.time() > began + soft_limit_s:
+            files.write_json(folder / "run.json", records.load(folder) | {"over_soft_limit_s": soft_limit_s})
+        write_report(folder)
+        return records.load(folder)
+
+
+def validated(params: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each stage the parameters in force, the defaults included; every problem in one ValueError."""
+    problems = [parameters.unknown(name, STAGES) for name in params if name not in STAGES]
+    values = {}
+    for stage in STAGES:
+        given = params.get(stage, {})
+        if "run_dir" in given:
+            problems.append(f"{stage}: run_dir: the run's name decides it, leave it out")
+            given = {name: value for name, value in given.items() if name != "run_dir"}
+        try:
+            values[stage] = parameters.defaults(stage) | parameters.check(stage, given)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    return values
+
+
+def write_copies(
+    params: dict[str, dict[str, Any]], folder: Path, run_dir: str | Path, notebooks: Path = NOTEBOOKS
+) -> list[Path]:
+    """Copies of the notebooks in `folder` with their parameters in, to be opened and run by a person or by another tool.
+
+    They share `run_dir`. Edited copies that are there already are set aside.
+    """
+    values = validated(params)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_write_copy(stage, notebooks, folder, values[stage] | {"run_dir": str(run_dir)}) for stage in STAGES]
+
+
+def new(params: dict[str, dict[str, Any]], run_dir: str | Path, notebooks: Path = NOTEBOOKS) -> list[Path]:
+    """A run folder with working copies of the notebooks, and nothing run yet.
+
+    Raises ValueError for bad parameters, and for photos that are not there.
+    """
+    folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
+    values = validated(params)
+    inputs = reuse.photo_hashes(values[INGEST], notebooks)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder, "recon new"):
+        content = records.load(folder) if (folder / "run.json").exists() else records.new(folder)
+        content |= {"inputs": inputs, "photos": photos_folder(values[INGEST], notebooks)}
+        files.write_json(folder / "run.json", content)
+        return write_copies(params, folder, _relative(folder, notebooks), notebooks)
+
+
+def photos_folder(ingest: dict[str, Any], notebooks: Path) -> str | None:
+    """Where the photos lie, by the parameters of 1_ingest: what a run is known by."""
+    if "photos" not in ingest:
+        return None
+    return os.path.realpath(notebooks.absolute().parent / Path(ingest["photos"]).expanduser())
+
+
+def _write_copy(stage: str, notebooks: Path, folder: Path, values: dict[str, Any]) -> Path:
+    copy = folder / f"{stage}.ipynb"
+    copies.set_aside(folder, stage)
+    nbformat.write(copies.with_parameters(notebooks / copy.name, stage, values), copy)
+    copies.note_written(folder, stage)
+    return copy
+
+
+def _relative(folder: Path, notebooks: Path) -> str:
+    """A run folder as a notebook names it: from the repository where it lies in there."""
+    home = notebooks.absolute().parent
+    return str(folder.relative_to(home) if folder.is_relative_to(home) else folder)
+
+
+def _known(stages: Sequence[str]) -> Sequence[str]:
+    problems = [parameters.unknown(stage, STAGES) for stage in stages if stage not in STAGES]
+    if problems or not stages:
+        raise ValueError("\n".join(problems) or f"no stage chosen; there are {', '.join(STAGES)}")
+    return stages
+
+
+def _open(folder: Path, stages: list[str], values: dict[str, dict], inputs: dict[str, str], notebooks: Path) -> None:
+    content = records.load(folder) if (folder / "run.json").exists() else records.new(folder)
+    for stage in STAGES[: STAGES.index(stages[0])]:
+        if content["stages"][stage]["state"] not in FINISHED:
+            raise ValueError(f"{folder}: {stages[0]} needs {stage}, which is {content['stages'][stage]['state']}")
+    for stage in STAGES[STAGES.index(stages[0]) : STAGES.index(stages[-1])]:
+        if stage not in stages:
+            _put_away(folder, stage)
+            content["stages"][stage] = {"state": "pending"}
+    made = [content["stages"][stage].get("final_mesh") for stage in STAGES]
+    content["final_mesh"] = next((mesh for mesh in reversed(made) if mesh), None)
+    content.pop("over_soft_limit_s", None)
+    content |= {"state": "running", "error": None, "started": records.now()}
+    content["parameters"] = content.get("parameters", {}) | {stage: values[stage] for stage in stages}
+    if stages[0] == INGEST:
+        content |= {"inputs": inputs, "photos": photos_folder(values[INGEST], notebooks)}
+    files.write_json(folder / "run.json", content)
+
+
+def _close(folder: Path, stage: str, state: str, error: str | None) -> None:
+    content = records.load(folder)
+    entry = content["stages"][stage]
+    if "key" not in entry and entry["state"] in ("running", "done"):  # a cell may fail after the one that finished
+        entry |= {"state": state, "error": error}
+    files.write_json(folder / "run.json", content | {"state": state, "error": error, "ended": records.now()})
+    records.write_progress(folder, stage, 100.0 if state == "done" else 0.0, state, 0.0)
+
+
+def _set_stage(folder: Path, stage: str, entry: dict[str, Any]) -> None:
+    content = records.load(folder)
+    content["stages"][stage] = entry
+    files.write_json(folder / "run.json", content)
+
+
+def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tuple[float, float], bar: bool) -> None:
+    began, gpu_before = time.monotonic(), _gpu_memory_mb()
+    timeout_s, deadline = limits
+    for later in after(stage):  # pending, and so not reused
+        _set_stage(folder, later, {"state": "pending"})
+        _put_away(folder, later)
+    _set_stage(folder, stage, {"state": "running", "started": records.now(), "parameters": values})
+    records.write_progress(folder, stage, 0.0, "starting the kernel", None)
+    copy = _write_copy(stage, notebooks, folder, values | {"run_dir": _relative(folder, notebooks)})
+    with _bar(stage, folder, bar):
+        _papermill(
+            copy,
+            engine_name=NAME,
+            cwd=notebooks.parent,
+            start_timeout=KERNEL_START_S,
+            execution_timeout=timeout_s,
+            kernel_env=_kernel_environment() | {"RECON_DEADLINE": str(deadline)},
+            kernel_log=folder / "kernel.log",
+        )
+    entry = records.load(folder)["stages"][stage]
+    # sys.exit(0) in a cell ends the notebook there, and papermill calls it a success.
+    if entry["state"] != "done":
+        raise RuntimeError("the notebook ended without finishing its stage")
+    entry["seconds"] = round(time.monotonic() - began, 3)
+    if gpu_before is not None:  # the kernel has ended, so what it held is free again
+        entry["gpu_memory_mb"] = {"before": gpu_before, "after": _gpu_memory_mb()}
+    _set_stage(folder, stage, entry)
+
+
+def _put_away(folder: Path, stage: str) -> None:
+    copies.set_aside(folder, stage)
+    shutil.rmtree(folder / OUTPUTS[stage], ignore_errors=True)
+    (folder / f"{stage}.ipynb").unlink(missing_ok=True)
+
+
+def _gpu_memory_mb() -> float | None:
+    """In use on all GPUs, MiB, by every process; None without NVIDIA's driver."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    return sum(map(float, told)) if told else None
+
+
+def _papermill(copy: Path, **options: Any) -> None:
+    """Executes a notebook in its place. papermill would read braces in a path as fields."""
+    papermill_engines.register(NAME, PollingEngine)
+    path = str(copy).replace("{", "{{").replace("}", "}}")
+    options |= {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    papermill.execute_notebook(path, path, **options)
+
+
+def _kernel_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    inline = "module://matplotlib_inline.backend_inline"
+    ours = {"RECON_BATCH": "1", "GOMP_SPINCOUNT": "5000", "MPLBACKEND": inline}
+    return environment | ours | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}  # fragments cost gigabytes
+
+
+@contextmanager
+def _bar(stage: str, folder: Path, shown: bool) -> Iterator[None]:
+    """A console bar that follows progress.json; a log file gets a line a minute."""
+    ended = threading.Event()
+    form = "{desc:<14}{percentage:3.0f}% |{bar:30}| {elapsed}{postfix}"
+    rare = 0.1 if sys.stderr.isatty() else 60.0
+    with tqdm(total=100, desc=stage, bar_format=form, mininterval=rare, disable=not shown) as bar:
+
+        def follow() -> None:
+            while not ended.wait(POLL_S):
+                show()
+            show()
+
+        def show() -> None:
+            progress = json.loads((folder / "progress.json").read_text())
+            bar.set_postfix_str(progress["what"], refresh=False)
+            bar.update(progress["percent"] - bar.n)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+
+
+def _one_line(error: Exception) -> str:
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, PapermillExecutionError):
+        name, text = error.ename, error.evalue
+    return f"{name}: {'; '.join(line.strip() for line in text.splitlines() if line.strip())}"
+
+
+def write_report(folder: Path) -> None:
+    """Writes `report.html` from whatever the run folder has."""
+    from recon_lib.show import report  # brings the plotting libraries, which the chain itself does without
+
+    report.write(folder)
+
+
+def _report_failure(folder: Path) -> None:
+    try:
+        write_report(folder)
+    except Exception as error:  # the stage's own error is the one to tell
+        log.warning("no report: %s", _one_line(error))

@@ -1,0 +1,277 @@
+"""Cameras that are only guessed, fitted to photos of a known mesh: every pose, and the focal length.
+
+A guess is in a frame of its own, of any scale; the result is in the mesh's frame, which the mesh fixes, so that no camera
+has to stand still. The fit works in `unit`, the mesh with its box's middle at the origin and its farthest vertex at distance
+1. First silhouettes pull, then colours too: the mesh wears the mean colours of other photos, each camera moves until it sees
+what its own photo shows, and the mean is taken anew. Principal points stay, and there is no distortion.
+
+What the photos cannot tell: focal length and distance grow together but for perspective, so both are weak where the object
+is far away for its size. Silhouettes alone leave turns about an axis of symmetry open; colours settle them where the surface
+is not plain and several photos show it, so one photo's colours tell nothing. The rough
+rotation between guesses and mesh comes from silhouettes alone (`alignment` shows the runner-up). Errors of the mesh go into
+the cameras.
+Axes: B views, H W pixels of a crop.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from recon_lib import camera, frames, render
+from recon_lib.camera import Cameras
+from recon_lib.coarse import align, silhouettes
+from recon_lib.coarse.align import Alignment
+from recon_lib.coarse.config import AlignConfig, CameraFitConfig
+from recon_lib.coarse.silhouettes import Body, Masks
+from recon_lib.mesh import Mesh
+from recon_lib.photos import crops, framing
+from recon_lib.photos.crops import Photos
+from recon_lib.progress import Progress, part, silent
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.surface import projection
+
+FOCALS = ("shared", "each", "fixed")
+SEARCH_DEGREES = (-24, -12, 12, 24)  # around each of the camera's axes
+SEARCH_AVERAGED = 4  # pixels along a side, so that colours a little beside their place still count
+GROUPS = 4  # of photos: each is compared with the colours of the others'
+
+
+class Scores(NamedTuple):
+    iou: Float[np.ndarray, " B"]  # of masks cut at one half
+    psnr_db: float  # in the union of both masks, the mesh in the colours of other photos; mean over the views
+
+
+class CameraFit(NamedTuple):
+    cameras: Cameras  # in the mesh's frame
+    before: Scores  # of the guesses, brought to the mesh as they are
+    after: Scores
+    focal_scale: Float[np.ndarray, " B"]  # focal length found over the one guessed
+    alignment: Alignment  # of the mesh to the guesses, each turned towards the object
+
+
+class Rig(NamedTuple):
+    """Where the cameras are, and how much longer their focal lengths than guessed."""
+
+    T_unit_cam: Float[Tensor, "B 4 4"]
+    log_focal: Float[Tensor, " B"]
+
+
+class Task(NamedTuple):
+    """What the cameras should see. The cameras in here give the crops' intrinsics as guessed, not the poses."""
+
+    shape: Body
+    masks: Masks
+    photos: Photos
+    blank: Mesh  # the shape, unwrapped
+
+
+def fit_cameras(
+    mesh: Mesh,
+    images: tuple[np.ndarray, ...],
+    guesses: Cameras,
+    config: CameraFitConfig,
+    align_config: AlignConfig,
+    raster: Rasteriser,
+    progress: Progress = silent,
+) -> CameraFit:
+    """From photos (H W 4 uint8, straight alpha, sRGB). The state of the highest PSNR is kept, of those whose mean overlap is
+    not below the guesses'; the guesses are one of them.
+
+    Raises ValueError as `align.fit_similarity` does, and for an unknown `focal`.
+    """
+    if config.focal not in FOCALS:
+        raise ValueError(f"camera fit: got focal {config.focal!r}, need one of {FOCALS}")
+    alphas = [image[..., 3] / np.float32(255) for image in images]
+    align.check(mesh, alphas, guesses)
+    T_unit_mesh = frames.unit_frame(mesh.verts).double()
+    turned = aim_at_masks(alphas, guesses, 1 / T_unit_mesh[0, 0].item())
+    alignment = align.fit_similarity(mesh, alphas, turned, align_config, raster, progress=part(progress, 0.0, 0.4))
+    T_unit_guess = T_unit_mesh @ torch.from_numpy(alignment.T_world_mesh).inverse()
+    task = _task(mesh, images, alphas, align.in_double(guesses, T_unit_guess), config, raster)
+    rigs = [_rig(align.in_double(cameras, T_unit_guess), task, config, raster) for cameras in (guesses, turned)]
+    states = [(rigs[0], _scores(rigs[0], _dressed(rigs[0], task, raster), task, raster))]
+    progress(0.5, f"guesses brought to the mesh, mean overlap {states[0][1].iou.mean():.3f}")
+    for rig, scores in _states(max(rigs, key=lambda rig: _iou(rig, task, raster).mean()), task, config, raster):
+        states.append((rig, scores))
+        share = len(states) / (3 + config.rounds)
+        progress(0.5 + 0.5 * share, f"mean overlap {scores.iou.mean():.3f}, {scores.psnr_db:.2f} dB")
+    before = states[0][1]
+    rig, after = max(
+        (state for state in states if state[1].iou.mean() >= before.iou.mean()), key=lambda state: state[1].psnr_db
+    )
+    focal_scale = rig.log_focal.exp().double().cpu()
+    intrinsics = (
+        guesses.intrinsics.cpu() * torch.stack([focal_scale, torch.ones_like(focal_scale)], -1)[:, [0, 0, 1, 1]]
+    )
+    in_unit = Cameras(rig.T_unit_cam.cpu(), intrinsics.float(), guesses.sizes)
+    cameras = align.in_double(in_unit, T_unit_mesh.inverse())
+    return CameraFit(cameras, before, after, focal_scale.numpy(), alignment)
+
+
+def aim_at_masks(alphas: list[np.ndarray], cameras: Cameras, mesh_radius: float) -> Cameras:
+    """Each camera turned, where it stands, so that the ray through its mask's middle meets the others'."""
+    T_ball_world = align.ball_frame(alphas, cameras, mesh_radius).numpy()
+    T_world_cam = cameras.T_world_cam.double().cpu().numpy()
+    _, rays = framing.mask_rays(np.array([framing.mask_box(alpha) for alpha in alphas]), cameras)
+    centre = -T_ball_world[:3, 3] / T_ball_world[0, 0]
+    for T, ray in zip(T_world_cam, rays, strict=True):
+        T[:3, :3] = Rotation.align_vectors([centre - T[:3, 3]], [ray])[0].as_matrix() @ T[:3, :3]
+    return replace(cameras, T_world_cam=torch.from_numpy(T_world_cam).to(cameras.T_world_cam))
+
+
+def _task(
+    mesh: Mesh, images: tuple, alphas: list[np.ndarray], in_unit: Cameras, config: CameraFitConfig, raster: Rasteriser
+) -> Task:
+    shape = silhouettes.prepare_body(mesh, frames.unit_frame(mesh.verts).double(), config.faces, raster)
+    photos = crops.crop_photos(images, in_unit, config.size)
+    photos = Photos(photos.rgba.to(raster.DEVICE), camera.on_device(photos.cameras, raster.DEVICE))
+    blank = projection.paint(Mesh(shape.verts, shape.faces), photos, config.texture_size, raster, silent)
+    return Task(shape, silhouettes.crop_masks(alphas, in_unit, config.size, raster), photos, blank)
+
+
+def _rig(in_unit: Cameras, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
+    """Cameras near the mesh brought to it as one, by a similarity."""
+    target = Masks(task.masks.alpha, replace(task.masks.cameras, T_world_cam=in_unit.T_world_cam.to(raster.DEVICE)))
+    pose = torch.eye(4, device=raster.DEVICE)[None]
+    pose = align.fit_poses(pose, task.shape, target, config.first_steps, config.mask_rate, config.decay, raster)
+    moved = align.in_double(in_unit, pose[0].double().cpu().inverse())
+    return Rig(moved.T_world_cam.to(raster.DEVICE), torch.zeros(len(in_unit), device=raster.DEVICE))
+
+
+def _states(rig: Rig, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Iterator[tuple[Rig, Scores]]:
+    """Rigs and their scores: after the silhouettes, after a search around each camera, and after each round of colours."""
+    rig = _descended(rig, _mask_loss(task, task.masks, raster), config.mask_steps, config.mask_rate, config)
+    dressed = _dressed(rig, task, raster)
+    yield rig, _scores(rig, dressed, task, raster)
+    rig = _searched(rig, dressed, task, config, raster)
+    for _ in range(config.rounds):
+        dressed = _dressed(rig, task, raster)
+        yield rig, _scores(rig, dressed, task, raster)
+
+        def loss(rig: Rig, dressed: list = dressed) -> Tensor:
+            masks, colours = _mask_loss(task, task.masks, raster)(rig), _colour_losses(rig, dressed, task, 1, raster)
+            return masks + config.w_colour * colours.sum()
+
+        rig = _descended(rig, loss, config.round_steps, config.colour_rate, config)
+    yield rig, _scores(rig, _dressed(rig, task, raster), task, raster)
+
+
+def _searched(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
+    """Each camera turned away and fitted to its silhouette again; what sees its colours best stays.
+
+    A silhouette that hardly changes with a turn holds a camera farther from the truth than colours reach.
+    """
+    loss, fixed = _mask_loss(task, _half(task.masks), raster), replace(config, focal="fixed")
+    still = torch.zeros(1, device=raster.DEVICE)
+    with torch.no_grad():
+        best, least = rig.T_unit_cam, _colour_losses(rig, dressed, task, SEARCH_AVERAGED, raster)
+    for degrees in SEARCH_DEGREES:
+        for axis in torch.eye(3, device=raster.DEVICE):
+            move = torch.zeros(len(best), 6, device=raster.DEVICE)
+            move[:, :3] = np.radians(degrees) * axis
+            trial = _descended(_moved_by(rig, move, still), loss, config.search_steps, config.mask_rate, fixed)
+            with torch.no_grad():
+                colours = _colour_losses(trial, dressed, task, SEARCH_AVERAGED, raster)
+            best = torch.where((colours < least)[:, None, None], trial.T_unit_cam, best)
+            least = torch.minimum(colours, least)
+    return Rig(best, rig.log_focal)
+
+
+def _half(masks: Masks) -> Masks:
+    """At half the size."""
+    size = masks.alpha.shape[-1] // 2
+    whole = masks.cameras.intrinsics.new_tensor([[0.0, 0, 2 * size, 2 * size]]).expand(len(masks.alpha), 4)
+    alpha = torch.nn.functional.avg_pool2d(masks.alpha[:, None], 2)[:, 0]
+    return Masks(alpha, camera.cropped(masks.cameras, whole, size, size))
+
+
+def _mask_loss(task: Task, masks: Masks, raster: Rasteriser) -> Callable[[Rig], Tensor]:
+    return lambda rig: (_silhouettes(rig, task.shape, masks, raster) - masks.alpha).square().mean((1, 2)).sum()
+
+
+def _colour_losses(
+    rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, averaged: int, raster: Rasteriser
+) -> Float[Tensor, " B"]:
+    """Mean absolute difference of premultiplied colour and coverage, of means over `averaged`² pixels."""
+    losses, cameras = torch.zeros_like(rig.log_focal), _seen(rig, task.photos.cameras)
+    for group, mesh in dressed:
+        seen = render.views(cameras[group], mesh.verts)
+        shown = render.surfaces(mesh, seen, raster, task.shape.topology).rgba
+        planes = (shown - task.photos.rgba[group]).movedim(-1, 1)
+        off = torch.nn.functional.avg_pool2d(planes, averaged).abs().mean((1, 2, 3))
+        losses = losses.index_add(0, group.to(losses.device), off)
+    return losses
+
+
+def _descended(rig: Rig, loss_of: Callable[[Rig], Tensor], steps: int, rate: float, config: CameraFitConfig) -> Rig:
+    move = torch.zeros(len(rig.log_focal), 6, device=rig.log_focal.device, requires_grad=True)
+    log_focal = torch.zeros(
+        len(move) if config.focal == "each" else 1, device=move.device, requires_grad=config.focal != "fixed"
+    )
+    adam = torch.optim.Adam([move, log_focal], betas=(0.8, 0.95))
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = rate * config.decay ** (step / max(steps - 1, 1))
+        adam.zero_grad()
+        loss_of(_moved_by(rig, move, log_focal)).backward()
+        adam.step()
+    return _moved_by(rig, move.detach(), log_focal.detach())
+
+
+def _moved_by(rig: Rig, move: Float[Tensor, "B 6"], log_focal: Float[Tensor, " F"]) -> Rig:
+    """Each camera turned around the object (rotation vector, camera axes); the object moved across its image (unit radii)
+    and away from it (logarithm). A longer focal length takes the camera back, so that only perspective changes."""
+    turn, across, away = move.split([3, 2, 1], -1)
+    T_cam_unit = camera.invert_rigid(rig.T_unit_cam)
+    x_y, depth = T_cam_unit[:, :2, 3] + across, -T_cam_unit[:, 2:3, 3]
+    place = torch.cat([x_y, -depth * log_focal.exp()[:, None].expand(len(move), 1)], -1) * away.exp()
+    linear = align.rotations(turn) @ T_cam_unit[:, :3, :3]
+    top = torch.cat([linear, place[..., None]], -1)
+    moved = camera.invert_rigid(torch.cat([top, T_cam_unit[:, 3:]], 1))
+    return Rig(moved, rig.log_focal + log_focal)
+
+
+def _seen(rig: Rig, crop: Cameras) -> Cameras:
+    """Crops' cameras with the rig's poses and focal lengths."""
+    focal = rig.log_focal.exp()[:, None]
+    intrinsics = torch.cat([crop.intrinsics[:, :2] * focal, crop.intrinsics[:, 2:]], -1)
+    return Cameras(rig.T_unit_cam, intrinsics, crop.sizes)
+
+
+def _silhouettes(rig: Rig, shape: Body, masks: Masks, raster: Rasteriser) -> Float[Tensor, "B H W"]:
+    target = Masks(masks.alpha, _seen(rig, masks.cameras))
+    return silhouettes.draw_poses(torch.eye(4, device=raster.DEVICE)[None], shape, target, raster)[0]
+
+
+def _dressed(rig: Rig, task: Task, raster: Rasteriser) -> list[tuple[Int[Tensor, " G"], Mesh]]:
+    """Groups of views, and the mesh in the mean colours of the other groups' photos: its own would hold a camera where it
+    is. One photo alone has only its own."""
+    index, seen = torch.arange(len(rig.log_focal)), _seen(rig, task.photos.cameras)
+    groups = min(GROUPS, len(index))
+    out = []
+    for group in range(groups):
+        shown = index[index % groups != group] if groups > 1 else index
+        photos = Photos(task.photos.rgba[shown], seen[shown])
+        texture = projection.project_photos(task.blank, photos, raster)
+        out.append((index[index % groups == group], replace(task.blank, texture=texture)))
+    return out
+
+
+@torch.no_grad()
+def _iou(rig: Rig, task: Task, raster: Rasteriser) -> Float[np.ndarray, " B"]:
+    shown, true = _silhouettes(rig, task.shape, task.masks, raster) > 0.5, task.masks.alpha > 0.5
+    return silhouettes.overlap(shown.float(), true.float()).double().cpu().numpy()
+
+
+def _scores(rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, raster: Rasteriser) -> Scores:
+    psnr_db, cameras = 0.0, _seen(rig, task.photos.cameras)
+    with torch.no_grad():
+        for group, mesh in dressed:
+            photos = Photos(task.photos.rgba[group], cameras[group])
+            psnr_db += projection.psnr_in_mask_db(mesh, photos, raster) * len(group) / len(rig.log_focal)
+    return Scores(_iou(rig, task, raster), psnr_db)

@@ -1,0 +1,82 @@
+"""Visual hull: the largest solid whose silhouettes lie inside all masks (Laurentini 1994).
+
+The solid is sampled as a field of signed distances, negative inside: at each grid point the largest over the views of the
+signed pixel distance to the mask's outline times the pixel's footprint there, so the surface lies between grid points and
+not on them. A view that does not see a point says nothing about it. Lengths are world units. Axes: V vertices, F faces.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from recon_lib.camera import Cameras, invert_rigid
+from recon_lib.coarse.carving import carve
+from recon_lib.coarse.config import HullConfig
+from recon_lib.mesh import Mesh
+from recon_lib.photos import framing
+from recon_lib.progress import Progress, part, silent
+from recon_lib.surface import grid_mesh
+
+BOUNDS_RESOLUTION = 48  # grid points a side of the first pass, which only finds the object's box
+
+
+def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, progress: Progress = silent) -> Mesh:
+    """Closed, outward, one body of even triangles, from alpha masks (H W, 0 to 1).
+
+    Raises ValueError where the masks contradict the cameras: no point is inside all of them.
+    """
+    progress(0, "measuring masks")
+    with ThreadPoolExecutor() as pool:
+        distances = list(pool.map(signed_distance, alphas))
+    progress(0.2, "bounding the object")
+    centre, half = _first_box(alphas, cameras)
+    field, origin, spacing = _field(
+        distances, cameras, centre - half, 2 * half / (BOUNDS_RESOLUTION - 1), (BOUNDS_RESOLUTION,) * 3
+    )
+    inside = np.argwhere(field < spacing)
+    if len(inside) == 0:
+        raise ValueError(
+            f"visual hull: no point of space lies inside all {len(alphas)} masks, need one; check the poses' convention "
+            "(camera-to-world, OpenGL axes) and that each mask belongs to its pose"
+        )
+    low, high = origin + (inside.min(0) - 1) * spacing, origin + (inside.max(0) + 1) * spacing
+    spacing = (high - low).max() / (config.resolution - 1)
+    shape = tuple(np.ceil((high - low) / spacing).astype(int) + 1)
+    progress(0.3, "carving")
+    field, origin, spacing = _field(distances, cameras, low, spacing, shape)
+    field = grid_mesh.keep_largest_body(np.pad(field, 1, constant_values=spacing), spacing)
+    return grid_mesh.mesh_of_field(field, origin - spacing, spacing, config.faces, part(progress, 0.6, 1.0))
+
+
+def signed_distance(alpha: np.ndarray) -> np.ndarray:
+    """Pixels to the mask's outline (alpha 0.5) from each pixel centre, negative inside; a soft edge places it exactly."""
+    inside = alpha > 0.5
+    if inside.all():
+        return np.full(alpha.shape, -np.float32(max(alpha.shape)))
+    outer, inner = (
+        cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for m in (~inside, inside)
+    )
+    distance = outer - inner
+    distance -= 0.5 * np.sign(distance)
+    return np.where((alpha > 0) & (alpha < 1), 0.5 - alpha, distance).astype(np.float32)
+
+
+def _first_box(alphas: list[np.ndarray], cameras: Cameras) -> tuple[np.ndarray, float]:
+    """Centre and half side of a cube around the object: where the rays through the masks' centres meet."""
+    boxes = np.array([framing.mask_box(alpha) for alpha in alphas])
+    eyes, rays = framing.mask_rays(boxes, cameras)
+    centre = framing.meeting_point(eyes, rays)
+    depth, reach = np.linalg.norm(centre - eyes, axis=1), np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1) / 2
+    focal = cameras.intrinsics.double().numpy()[:, :2]
+    return centre, 1.2 * float((depth * reach / focal.min(1)).max())
+
+
+def _field(distances, cameras, origin, spacing, shape):
+    field = np.full(shape, -np.inf, np.float32)
+    T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
+    intrinsics = cameras.intrinsics.double().numpy()
+    for distance, T, k in zip(distances, T_cam_world, intrinsics, strict=True):
+        carve(field, origin, spacing, T, k, distance)
+    field[np.isinf(field)] = spacing  # seen by no view at all
+    return field, origin, spacing

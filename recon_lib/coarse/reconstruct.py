@@ -1,0 +1,212 @@
+"""The coarse mesh: one contract for every backend that stage 2 can choose.
+
+Images and masks, with or without cameras, go in; a mesh in the world, the cameras where the backend had to find them, and
+where it all came from come out. Nothing falls back silently: `auto` chooses before anything runs and says why, a named
+backend runs or refuses. Photos without cameras: the world is the mesh's own frame, z up.
+"""
+
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from recon_lib.camera import Cameras
+from recon_lib.coarse import align, bodies, camera_fit, hull
+from recon_lib.coarse.bodies import Bodies
+from recon_lib.coarse.config import (
+    BACKENDS,
+    AlignConfig,
+    BackendConfig,
+    CameraFitConfig,
+    GeneratedConfig,
+    HullConfig,
+    SampleConfig,
+)
+from recon_lib.coarse.reconviagen import sample, upstream
+from recon_lib.coarse.reconviagen.outcomes import Outcome
+from recon_lib.mesh import Mesh
+from recon_lib.photos.scene import Scene, camera_json
+from recon_lib.progress import Progress, part, silent
+from recon_lib.raster import cpu
+from recon_lib.surface import checks, placement, simplify
+from recon_lib.surface.checks import MeshChecks
+from recon_lib.weights import store
+
+AMBIGUOUS_IOU = 0.01  # two fits whose overlaps differ by less are as good as each other
+MOSTLY_ONE = 0.5  # share of the surface that one body should have
+ALIGNMENT, CAMERA_FITTING = AlignConfig(), CameraFitConfig()
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    mesh: Mesh  # in the world
+    cameras: Cameras | None  # found by the backend; None: the scene has its own
+    bodies: Bodies  # of the mesh as the backend made it
+    iou: dict[str, float]  # overlap of silhouettes and masks, by view; empty for a hull, which is made of them
+    backend: str
+    device: str  # that it ran on: cpu or cuda
+    reason: str  # one sentence: why this backend
+    remarks: tuple[str, ...]  # sentences that a reader of the mesh should know
+    provenance: dict
+
+    def record(self) -> dict:
+        """What coarse.json says of where the mesh came from."""
+        return {
+            "backend": self.backend, "reason": self.reason, "remarks": self.remarks, "iou": self.iou,
+            "provenance": self.provenance, "bodies_as_made": self.bodies._asdict(),
+            "cameras": None if self.cameras is None else camera_json(self.cameras),
+        }  # fmt: skip
+
+    def reading(self, found: MeshChecks) -> str:
+        """In words, what the photos say about the shape."""
+        solid = "a closed solid of one body" if found.is_solid() else "no solid: see the table above"
+        if self.backend == "hull":
+            shape = "as large as the silhouettes allow; hollows that no silhouette shows are filled"
+        else:
+            shape = (
+                f"generated, and its silhouettes overlap the masks by {np.mean(list(self.iou.values())):.3f} on average"
+            )
+        return f"{len(self.mesh.faces)} triangles, {solid}, {shape}."
+
+    def overlap(self) -> str:
+        """What is to be read of `iou`."""
+        if not self.iou:
+            return "a hull: its silhouettes are the masks, as far as these agree"
+        worst = min(self.iou, key=self.iou.get)
+        mean = sum(self.iou.values()) / len(self.iou)
+        pairs = "   ".join(f"{name}\N{NO-BREAK SPACE}{iou:.3f}" for name, iou in self.iou.items())
+        lines = textwrap.wrap(pairs, 110)
+        return "\n".join([f"mean {mean:.3f}, worst {self.iou[worst]:.3f} ({worst})", *lines])
+
+
+def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:
+    """The backend to run and why, for `auto` or a name.
+
+    Raises ValueError for a backend that cannot run here or not with these photos.
+    """
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend: got {backend!r}, need auto or one of {BACKENDS}")
+    if backend == "hull":
+        if not has_cameras:
+            raise ValueError(
+                "backend hull: got photos without cameras, need cameras (transforms.json, a COLMAP model, or the six named "
+                "views); or choose reconviagen, which finds them"
+            )
+        return "hull", "`hull` was asked for"
+    try:
+        upstream.require("cpu" if device == "cpu" else "cuda")
+    except ValueError as error:
+        if backend == "reconviagen":
+            raise
+        why = " ".join(str(error).split())
+        if not has_cameras:
+            raise ValueError(
+                f"backend auto: got photos without cameras, which only reconviagen can take, and that cannot run here ({why}); "
+                "give cameras (transforms.json, a COLMAP model, or the six named views)"
+            ) from error
+        return "hull", f"`auto` chose the visual hull, as ReconViaGen cannot run here: {why}"
+    asked = "was asked for" if backend == "reconviagen" else "was chosen by `auto`, as it can run here"
+    return "reconviagen", f"`reconviagen` {asked}"
+
+
+def reconstruct(
+    scene: Scene,
+    backend: BackendConfig,
+    shape: HullConfig,
+    sampling: SampleConfig,
+    generated: GeneratedConfig,
+    progress: Progress = silent,
+    alignment: AlignConfig = ALIGNMENT,
+    camera_fitting: CameraFitConfig = CAMERA_FITTING,
+) -> Coarse:
+    """Held-out views must have been taken out of `scene` before. `alignment` and `camera_fitting` are of a generated mesh.
+
+    Raises ValueError, of which ReconViaGen's Outcomes and WeightsError are some.
+    """
+    chosen, reason = choose(backend.backend, backend.device, scene.cameras is not None)
+    alphas = [image[..., 3] / np.float32(255) for image in scene.images]
+    if chosen == "hull":
+        mesh = hull.visual_hull(alphas, scene.cameras, shape, progress)
+        provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(shape)}
+        return Coarse(mesh, None, bodies.count_bodies(mesh), {}, chosen, "cpu", reason, (), provenance)
+
+    device = "cpu" if backend.device == "cpu" else "cuda"
+    sampled, provenance = _sampled(scene, device, sampling, part(progress, 0.0, 0.6))
+    found = bodies.count_bodies(sampled.mesh)
+    mesh = _closed(sampled.mesh, shape, generated.clean, part(progress, 0.6, 0.7))
+    placed = _placed(mesh, sampled, scene, alphas, alignment, camera_fitting, part(progress, 0.7, 1.0))
+    T_world_mesh, cameras, iou, more = placed
+    if iou.mean() < generated.least_iou:
+        raise Outcome(
+            "misaligned",
+            f"its silhouettes overlap the masks by {iou.mean():.3f} on average, need {generated.least_iou:g}",
+        )
+    provenance |= more | {"T_world_mesh": T_world_mesh.tolist(), "voxels": sampled.voxels, "crops": sampled.boxes,
+                   "crop_pixels": sampled.crop_size}  # fmt: skip
+    world = placement.transform(mesh, torch.from_numpy(T_world_mesh).float())
+    by_view = dict(zip(scene.names, iou.tolist(), strict=True))
+    return Coarse(
+        world, cameras, found, by_view, chosen, device, reason, _remarks(scene, found, iou, provenance), provenance
+    )
+
+
+def _remarks(scene: Scene, found: Bodies, iou: np.ndarray, provenance: dict) -> tuple[str, ...]:
+    said = []
+    if len(scene.names) == 1:
+        said.append("One photo: its back, its depth and the mesh's distance are the network's guess.")
+    if not provenance["commit_is_the_pinned_one"]:
+        said.append(
+            f"The ReconViaGen checkout is at {provenance['commit']}, not at the commit this version is tested with."
+        )
+    second = provenance.get("runner_up")
+    if second and iou.mean() - second["iou"] < AMBIGUOUS_IOU:
+        said.append(
+            f"Turned by {np.degrees(second['radians']):.0f} degrees the mesh fits the masks as well "
+            f"({second['iou']:.3f} beside {iou.mean():.3f}): silhouettes cannot tell which is right."
+        )
+    if found.largest_share < MOSTLY_ONE:
+        said.append(f"Its largest body is only {found.largest_share:.0%} of the surface that was generated.")
+    return tuple(said)
+
+
+def _sampled(scene: Scene, device: str, config: SampleConfig, progress: Progress) -> tuple[sample.Sampled, dict]:
+    root, folder = upstream.require(device), store.folder()
+    loaded = upstream.load(root, folder, device, part(progress, 0.0, 0.3))
+    made = sample.sample(loaded, scene.images, scene.names, config, part(progress, 0.3, 1.0))
+    method = {
+        "method": "ReconViaGen (arXiv 2510.23306)",
+        "views": len(scene.names),
+        "weights": store.provenance(folder),
+    }
+    return made, method | loaded.provenance | vars(config)
+
+
+def _placed(
+    mesh: Mesh,
+    sampled: sample.Sampled,
+    scene: Scene,
+    alphas: list[np.ndarray],
+    alignment: AlignConfig,
+    camera_fitting: CameraFitConfig,
+    progress: Progress,
+) -> tuple[np.ndarray, Cameras | None, np.ndarray, dict]:
+    """`T_world_mesh`, the cameras where the scene has none, each view's overlap, and what else to write down."""
+    if scene.cameras is None:
+        guesses = sample.cameras(sampled, scene.images)
+        fit = camera_fit.fit_cameras(mesh, scene.images, guesses, camera_fitting, alignment, cpu, progress)
+        of_vggt = {"iou": fit.before.iou.tolist(), "psnr_db": fit.before.psnr_db}
+        more = {"vggt": of_vggt, "psnr_db": fit.after.psnr_db, "focal_over_vggt_s": fit.focal_scale.tolist()}
+        return np.eye(4), fit.cameras, fit.after.iou, more
+    aligned = align.fit_similarity(mesh, alphas, scene.cameras, alignment, cpu, scene.up, progress)
+    second = {"iou": aligned.runner_up_iou, "radians": aligned.runner_up_radians}
+    return aligned.T_world_mesh, None, aligned.iou, {"runner_up": None if np.isnan(aligned.runner_up_iou) else second}
+
+
+def _closed(raw: Mesh, shape: HullConfig, clean: bool, progress: Progress) -> Mesh:
+    """At most as many faces as asked for, and a solid: only then can the next stages move and judge it."""
+    mesh = bodies.solid(raw, shape, progress) if clean else simplify.decimate(bodies.weld(raw), shape.faces)
+    whole = checks.check_mesh(mesh.verts, mesh.faces)
+    if whole.open_edges or whole.non_manifold_edges or whole.non_finite_vertices or len(mesh.faces) == 0:
+        raise Outcome("invalid mesh", f"{len(mesh.faces)} faces, {whole}")
+    return mesh

@@ -1,0 +1,168 @@
+"""One reconstruction by a loaded pipeline, watched from outside: structure, latents, mesh, and VGGT's cameras on the way.
+
+Upstream's `run` does the work. Hooks on its networks count the steps, take the cameras off VGGT's tokens while they are there,
+and look at the structure before the expensive half starts: upstream itself dies of an empty one without saying why, and
+makes of a full one a mesh without vertices and no error.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon_lib.camera import Cameras
+from recon_lib.coarse.config import SampleConfig
+from recon_lib.coarse.reconviagen.crop import crop, uncropped
+from recon_lib.coarse.reconviagen.outcomes import Outcome, named
+from recon_lib.coarse.reconviagen.upstream import Loaded, silenced
+from recon_lib.mesh import Mesh
+from recon_lib.progress import Progress, silent
+
+READ_BLOCKS = (4, 11, 17, 23)  # of VGGT's aggregator, by upstream's two conditioning networks
+MOST_VOXELS = 80_000  # beyond it the mesh decoder runs into spconv's 32-bit indices
+
+
+class Sampled(NamedTuple):
+    mesh: Mesh  # upstream's canonical frame, as it came
+    vggt: tuple[Tensor, Tensor]  # of each crop: OpenCV world-to-camera B 3 4, intrinsics B 3 3
+    boxes: list[tuple[float, float, float, float]]  # each view's crop, pixels of the photo
+    crop_size: int  # pixels
+    voxels: int
+
+
+def cameras(sampled: Sampled, images: tuple[np.ndarray, ...]) -> Cameras:
+    """VGGT's cameras of the whole photos, in a frame and at a scale of its own. Raises Outcome for unusable ones."""
+    sizes = torch.tensor([image.shape[1::-1] for image in images])
+    return uncropped(*sampled.vggt, sampled.boxes, sampled.crop_size, sizes)
+
+
+def sample(
+    loaded: Loaded,
+    images: tuple[np.ndarray, ...],
+    names: tuple[str, ...],
+    config: SampleConfig,
+    progress: Progress = silent,
+) -> Sampled:
+    """`images` are H W 4 uint8, straight alpha. Raises Outcome for everything that is not a mesh."""
+    if len(images) == 0:
+        raise Outcome("too few photos", "got none, need at least one")
+    pipeline = loaded.pipeline
+    size = pipeline.default_image_resolution
+    crops = [crop(image, name, size) for image, name in zip(images, names, strict=True)]
+    structure, latents = samplers(config, loaded.has_guidance_rescale)
+    seen: dict[str, Any] = {}
+    networks = pipeline.models
+    with ExitStack() as hooks, named(), _deterministic(), silenced() as aloud:
+        progress = aloud(progress)
+        hooks.enter_context(_after(pipeline.VGGT_model.aggregator, _cameras_into(seen, loaded)))
+        hooks.enter_context(_after(networks["sparse_structure_decoder"], _structure_into(seen)))
+        for name, first, share, steps in (
+            ("sparse_structure_flow_model", 0.1, 0.5, config.ss_steps),
+            ("slat_flow_model", 0.6, 0.3, config.slat_steps),
+        ):
+            hooks.enter_context(_after(networks[name], _count(name, first, share, steps, progress)))
+        progress(0.0, "looking at the photos")
+        outputs, _, _ = pipeline.run(
+            image=[square for square, _ in crops],
+            seed=config.seed,
+            sparse_structure_sampler_params=structure,
+            slat_sampler_params=latents,
+            formats=["mesh"],
+        )
+        raw = outputs["mesh"][0]
+        mesh = Mesh(raw.vertices.detach().float().cpu(), raw.faces.detach().int().cpu())
+    _require_mesh(mesh)
+    progress(1.0, "ReconViaGen's mesh")
+    return Sampled(mesh, seen["cameras"], [box for _, box in crops], size, seen["voxels"])
+
+
+def samplers(config: SampleConfig, has_guidance_rescale: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Upstream's keys. The community fork computes (1 + s) p - s n where the official code has s p + (1 - s) n."""
+    found = []
+    for stage, steps, guidance, rescale, rescale_t in (
+        ("ss", config.ss_steps, config.ss_guidance, config.ss_rescale, config.ss_rescale_t),
+        ("slat", config.slat_steps, config.slat_guidance, config.slat_rescale, config.slat_rescale_t),
+    ):
+        keys = {"steps": steps, "cfg_interval": [config.guidance_from, 1.0], "rescale_t": rescale_t}
+        if has_guidance_rescale:
+            keys |= {"cfg_strength": guidance, "guidance_rescale": rescale}
+        elif rescale != 0:
+            raise Outcome(
+                "unknown sampler parameter",
+                f"{stage}_rescale is {rescale:g}, and this checkout's sampler has no rescale",
+            )
+        else:
+            keys["cfg_strength"] = guidance - 1
+        found.append(keys)
+    return found[0], found[1]
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Sums in one order, so that a seed gives one mesh; what has no such kernel warns and goes on."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic
+    filled = settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    settings.fill_uninitialized_memory = False  # costs half of the time, and nothing reads it
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        settings.fill_uninitialized_memory = filled
+
+
+def _after(network: torch.nn.Module, hook: Callable) -> Any:
+    return network.register_forward_hook(hook)
+
+
+def _cameras_into(seen: dict[str, Any], loaded: Loaded) -> Callable:
+    """Also drops what nobody reads of the aggregator's 24 blocks, 180 MB a block for 16 photos, which upstream would hold
+    until the end. NaN of the same shape takes its place: a reader, should there be one, shows."""
+
+    def hook(network, inputs, output) -> tuple:
+        with torch.no_grad(), torch.autocast(loaded.pipeline.device.type, enabled=False):
+            tokens = [output[0][-1].float()]
+            encoding = loaded.pipeline.VGGT_model.camera_head(tokens)[-1]
+        T_cv_world, K = loaded.vggt.pose_encoding_to_extri_intri(encoding.float(), inputs[0].shape[-2:])
+        seen["cameras"] = T_cv_world[0], K[0]
+        kept = [block if i in READ_BLOCKS else block.new_full((), torch.nan).expand_as(block) for i, block in
+                enumerate(output[0])]  # fmt: skip
+        return kept, *output[1:]
+
+    return hook
+
+
+def _structure_into(seen: dict[str, Any]) -> Callable:
+    def hook(network, inputs, output) -> None:
+        seen["voxels"] = voxels = int((output > 0).sum())
+        if voxels == 0:
+            raise Outcome("empty structure", "no voxel of the object was found")
+        if voxels == output.numel():
+            raise Outcome("full structure", f"all {voxels} voxels belong to the object, which leaves no surface")
+        if voxels > MOST_VOXELS:
+            raise Outcome("too many voxels", f"got {voxels}, need at most {MOST_VOXELS}")
+
+    return hook
+
+
+def _count(name: str, first: float, share: float, steps: int, progress: Progress) -> Callable:
+    """Guidance calls the network twice in a step, with the same time."""
+    times = set()
+
+    def hook(network, inputs, output) -> None:
+        times.add(float(inputs[1].flatten()[0]))
+        progress(first + share * len(times) / steps, f"{name.split('_flow')[0].replace('_', ' ')}, step {len(times)}")
+
+    return hook
+
+
+def _require_mesh(mesh: Mesh) -> None:
+    if len(mesh.verts) == 0 or len(mesh.faces) == 0:
+        raise Outcome("invalid mesh", f"{len(mesh.verts)} vertices and {len(mesh.faces)} faces")
+    lost = (~torch.isfinite(mesh.verts)).any(-1).sum().item()
+    if lost:
+        raise Outcome("invalid mesh", f"{lost} of {len(mesh.verts)} vertices are not finite")

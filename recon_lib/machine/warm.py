@@ -1,0 +1,49 @@
+"""Everything once, small: what is compiled or loaded at its first use is there when it matters.
+
+`python -m recon_lib.machine.warm` fills numba's cache at installation. On a GPU, loading CUDA's libraries and kernels takes
+seconds, which `start_warming` spends while the CPU has other work.
+"""
+
+import threading
+from dataclasses import replace
+
+import torch
+
+from recon_lib import camera, mesh, render
+from recon_lib import mesh as meshes
+from recon_lib.coarse import hull
+from recon_lib.photos import crops
+from recon_lib.raster import cpu
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.refine import fit, refine
+from recon_lib.surface import projection
+
+
+def run_small_fits(raster: Rasteriser) -> list[torch.Tensor]:
+    """A few steps, unlit and lit, on a ball; returns its masks."""
+    views = camera.on_device(camera.canonical_six(32), raster.DEVICE)
+    ball = mesh.icosphere(2)
+    ball = replace(ball, verts=0.4 * ball.verts, uvs=(ball.verts[:, :2] + 1) / 2, uv_faces=ball.faces)
+    ball = meshes.on_device(replace(ball, texture=torch.rand(16, 16, 3)), raster.DEVICE)
+    photos = crops.Photos(render.photographed(ball, views, raster), views)
+    projection.project_photos(ball, photos, raster)
+    projection.psnr_in_mask_db(ball, photos, raster)
+    for body in (ball, refine.make_lit(ball, 32, raster)):
+        for _ in fit.fit(photos, body, fit.FitConfig(steps=2), raster):
+            pass
+    return list(photos.rgba[..., 3])
+
+
+def start_warming(raster: Rasteriser) -> None:
+    """On a GPU, starts `run_small_fits` in a thread and does not wait for it; on the CPU there is nothing to load."""
+    if raster is not cpu:
+        threading.Thread(target=run_small_fits, args=(raster,), daemon=True).start()
+
+
+def compile_kernels() -> None:
+    masks = [mask.numpy() for mask in run_small_fits(cpu)]
+    hull.visual_hull(masks, camera.canonical_six(32), hull.HullConfig(resolution=16, faces=500))
+
+
+if __name__ == "__main__":
+    compile_kernels()

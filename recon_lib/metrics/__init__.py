@@ -1,1 +1,0 @@
-"""What is measured on an exported mesh: `images` against held-out photos, `checks` on its topology, `surface` to a truth."""

@@ -1,0 +1,50 @@
+"""Photos as the fit wants them: square crops around the object, one size, linear light, premultiplied by alpha.
+
+A crop is the area mean of the photo's pixels, taken in linear light; its camera sees exactly that rectangle. The rectangle
+is cut at the photo's border, so it may be stretched, which the camera's two focal lengths carry. Axes: B photos.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from recon_lib import camera, colour
+from recon_lib.camera import Cameras
+from recon_lib.photos import framing
+from recon_lib.progress import Progress, silent
+
+MARGIN = 0.1  # of the object's extent in the photo, on each side
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    rgba: Float[Tensor, "B H W 4"]  # premultiplied, linear
+    cameras: Cameras
+
+
+def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, progress: Progress = silent) -> Photos:
+    """`images` are H W 4 uint8, straight alpha, sRGB; the result is B x size x size x 4."""
+    boxes = torch.tensor([framing.square_box(image[..., 3] / 255, MARGIN) for image in images])
+    crops = []
+    with ThreadPoolExecutor() as pool:
+        for crop in pool.map(_cropped, images, boxes.tolist(), [size] * len(images)):
+            crops.append(crop)
+            progress(len(crops) / len(images), "cropping photos")
+    return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
+
+
+def _cropped(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:
+    left, top = int(box[0]), int(box[1])
+    part = image[top : int(np.ceil(box[3])), left : int(np.ceil(box[2]))]
+    alpha = torch.from_numpy(part[..., 3:].astype(np.float32)) / 255
+    rgba = torch.cat([colour.linear_of_bytes(part[..., :3]) * alpha, alpha], -1)
+    inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
+    planes = [Image.fromarray(plane.numpy()) for plane in rgba.unbind(-1)]
+    return torch.stack(
+        [torch.from_numpy(np.array(p.resize((size, size), Image.Resampling.BOX, box=inner))) for p in planes], -1
+    )

@@ -1,0 +1,141 @@
+"""The posed scene that 1_ingest writes and every later stage reads.
+
+On disk (`scene/`): `images/<name>.png`, 8-bit straight-alpha RGBA in sRGB; `transforms.json` in the instant-ngp form with
+per-frame intrinsics, poses camera-to-world with OpenGL axes, plus `up` (unit vector, world) and per frame `held_out`.
+Photos that came without cameras have frames without them; `coarse/coarse.json` then has the cameras that stage 2 found, in
+the same form, and the world is the coarse mesh's frame.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from recon_lib import files
+from recon_lib.camera import Cameras
+
+WIDE_GAP = 100  # degrees around the up axis without a camera, from which a reader is told
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    names: tuple[str, ...]
+    images: tuple[np.ndarray, ...]  # H W 4 uint8, straight alpha, sRGB, each its own size
+    cameras: Cameras | None  # None: none were given
+    held_out: np.ndarray  # bool, one a view: never shown to a stage that makes the mesh
+    up: np.ndarray  # unit vector in the world
+    canonical_rig: bool = False  # six named images without poses: none is held out
+
+    def subset(self, index: np.ndarray) -> "Scene":
+        """The views that a boolean mask selects."""
+        images = tuple(image for image, chosen in zip(self.images, index, strict=True) if chosen)
+        names = tuple(name for name, chosen in zip(self.names, index, strict=True) if chosen)
+        cameras = None if self.cameras is None else self.cameras[torch.from_numpy(index)]
+        return Scene(names, images, cameras, self.held_out[index], self.up, self.canonical_rig)
+
+
+def digests(scene: Scene) -> dict[str, str]:
+    """A hash of each photo's pixels, by its name: what a mesh was made of."""
+    return {name: _digest(image) for name, image in zip(scene.names, scene.images, strict=True)}
+
+
+def digests_used(run_dir: Path, mesh: str) -> set[str]:
+    """The photos that a mesh, such as "refined/mesh.glb", was made of: those of its own stage and of the coarse mesh."""
+    records = [run_dir / "coarse" / "coarse.json", (run_dir / mesh).with_name(f"{Path(mesh).parent.name}.json")]
+    return {digest for path in records for digest in (files.read_json(path) or {}).get("photos", {}).values()}
+
+
+def reading(scene: Scene) -> str:
+    """In words, whether these photos can carry a reconstruction."""
+    count, held = len(scene.names), int(scene.held_out.sum())
+    if scene.cameras is None:
+        return (
+            f"{count} photos without cameras, none held out: stage 2 has to find the cameras, and the verdict is at most a "
+            "warning."
+        )
+    around = widest_gap_degrees(scene)
+    unseen = f"held out for the verdict: {held}" if held else "none is held out, so the verdict is at most a warning"
+    gap = f"; nobody looked from within {around:.0f} degrees around the object" if around > WIDE_GAP else ""
+    return f"{count} photos with cameras and masks, {unseen}{gap}."
+
+
+def widest_gap_degrees(scene: Scene) -> float:
+    """The widest gap between two neighbouring cameras around the object's up axis, degrees."""
+    T = scene.cameras.T_world_cam.double().numpy()
+    up = scene.up / np.linalg.norm(scene.up)
+    back = T[:, :3, 2]
+    side = np.linalg.svd(up[None])[2][1:]  # two directions across up
+    turn = np.sort(np.degrees(np.arctan2(back @ side[1], back @ side[0])))
+    return float(np.diff([*turn, turn[0] + 360]).max())
+
+
+def to_json(scene: Scene) -> dict:
+    cameras = [{}] * len(scene.names) if scene.cameras is None else camera_json(scene.cameras)
+    frames = [
+        {"file_path": f"images/{name}.png", **of_camera, "held_out": bool(out)}
+        for name, of_camera, out in zip(scene.names, cameras, scene.held_out, strict=True)
+    ]
+    return {"up": scene.up.tolist(), "canonical_rig": scene.canonical_rig, "frames": frames}
+
+
+def camera_json(cameras: Cameras) -> list[dict]:
+    """Of each view the keys of a frame in `transforms.json` that say where and how it sees."""
+    found = []
+    for T, k, size in zip(cameras.T_world_cam, cameras.intrinsics, cameras.sizes, strict=True):
+        lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), k.tolist(), strict=True))
+        found.append({"transform_matrix": T.double().tolist(), **lens, **dict(zip("wh", size.tolist(), strict=True))})
+    return found
+
+
+def save(scene: Scene, folder: Path) -> None:
+    """Writes into `folder`, which must be empty or absent; the caller renames it into place."""
+    (folder / "images").mkdir(parents=True)
+    for name, image in zip(scene.names, scene.images, strict=True):
+        Image.fromarray(image).save(folder / "images" / f"{name}.png")
+    (folder / "transforms.json").write_text(json.dumps(to_json(scene), indent=1))
+
+
+def load(folder: Path) -> Scene:
+    """Reads what `save` wrote."""
+    if not (folder / "transforms.json").exists():
+        raise ValueError(f"{folder}: no transforms.json; run 1_ingest for this run folder first")
+    data = json.loads((folder / "transforms.json").read_text())
+    frames = data["frames"]
+    return Scene(
+        tuple(Path(f["file_path"]).stem for f in frames),
+        tuple(np.asarray(Image.open(folder / f["file_path"])) for f in frames),
+        _cameras(frames) if "transform_matrix" in frames[0] else None,
+        np.array([f["held_out"] for f in frames]),
+        np.array(data["up"], dtype=float),
+        data["canonical_rig"],
+    )
+
+
+def load_posed(run_dir: Path) -> Scene:
+    """The scene with cameras: its own, or those that stage 2 found."""
+    scene = load(run_dir / "scene")
+    if scene.cameras is not None:
+        return scene
+    path = run_dir / "coarse" / "coarse.json"
+    found = json.loads(path.read_text()).get("cameras") if path.exists() else None
+    if found is None:
+        raise ValueError(
+            f"{path}: no cameras, and the photos came without; run 2_reconviagen for this run folder first"
+        )
+    return replace(scene, cameras=_cameras(found))
+
+
+def _cameras(frames: list[dict]) -> Cameras:
+    return Cameras(
+        torch.tensor([f["transform_matrix"] for f in frames]),
+        torch.tensor([[f["fl_x"], f["fl_y"], f["cx"], f["cy"]] for f in frames]),
+        torch.tensor([[f["w"], f["h"]] for f in frames]),
+    )
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:32]

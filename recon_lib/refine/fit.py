@@ -1,0 +1,229 @@
+"""Differentiable-rendering refinement of a mesh, its material and its light against posed photos (Munkberg et al. 2022).
+
+The topology is fixed; vertices move by large steps (`large_steps`), everything else by Adam. A mesh without a light is fitted
+unlit, its texture being the colour seen. Losses are nvdiffrec's: log-L1 on colour over random backgrounds, squared on alpha,
+and weights that keep material smooth, light white, occlusion open and, if wanted, the surface fair.
+
+Frame: the caller's, with the object in the unit sphere. Photos are premultiplied linear RGBA crops of one size. On a GPU no
+step waits for the device; whether its numbers are finite is asked now and then. Axes: B photos, P covered pixels, L losses.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil
+from typing import NamedTuple
+
+import numba
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon_lib import mesh as meshes
+from recon_lib import render
+from recon_lib.mesh import Mesh
+from recon_lib.photos.crops import Photos
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.refine import losses
+from recon_lib.refine.config import FitConfig
+from recon_lib.refine.large_steps import Preconditioner, UniformAdam
+from recon_lib.render import Covered, Views
+
+LOSSES = ("loss", "colour", "alpha", "smooth", "occlusion", "white", "laplacian")
+SMOOTH_REACH = 2.0  # texels, standard deviation of the distance to the neighbour asked
+STRAY = 2.0  # a vertex may stray so many radii from the centre before the depth planes cut it
+MARGIN = 1.25  # covered pixels a step that room is made for on a GPU, as a share of the largest masks
+CHECK_EVERY = 25  # steps between two questions on a GPU whether all is finite
+
+
+class FitState(NamedTuple):
+    """One step of a fit. `mesh` shares memory with the running fit: `snapshot` it to keep it beyond the next step."""
+
+    step: int  # steps taken
+    mesh: Mesh
+    losses: Float[Tensor, " L"]  # of this step, in the order of LOSSES; NaN before the first one
+
+
+def snapshot(mesh: Mesh) -> Mesh:
+    return meshes.map_tensors(mesh, torch.clone, meshes.MOVING)
+
+
+class Controls:
+    """What a person may change while the fit runs; read before every step."""
+
+    def __init__(self, config: FitConfig):
+        self.lr_vertex = config.lr_vertex
+        self.lr_texture = config.lr_texture
+
+
+def fit(
+    photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None
+) -> Iterator[FitState]:
+    """Yields the state at the start, then after each step.
+
+    Raises FloatingPointError at a non-finite loss or gradient; on the CPU the state yielded last is the last good one.
+    """
+    one_torch_thread()
+    controls, device = controls or Controls(config), start.verts.device
+    generator = torch.Generator(device).manual_seed(config.seed)
+    order = order_of_photos(len(photos.cameras), config.steps, config.batch, config.seed, device)
+    seen, room = views(photos), _room(photos, config.batch) if device.type == "cuda" else None
+    topology, edges = raster.topology(start.faces), meshes.edges(start.faces)
+    smooth = Preconditioner(start, config.smoothness)
+    u = smooth.to_differential(start.verts).requires_grad_(True)
+    mesh = _trainable(start)
+    moves = _Movers(u, mesh, config)
+    finite, none = torch.ones((), dtype=torch.bool, device=device), torch.zeros((), device=device)
+    height, width = start.texture.shape[:2]
+    reach = torch.tensor([SMOOTH_REACH / width, SMOOTH_REACH / height], device=device)
+
+    def aside(uv: Float[Tensor, "Q 2"]) -> Float[Tensor, "Q 2"]:
+        return uv + reach * torch.randn(uv.shape, generator=generator, device=device)
+
+    yield FitState(0, _detached(start), torch.full((len(LOSSES),), torch.nan))
+    verts = start.verts
+    for step in range(1, config.steps + 1):
+        if controls.lr_vertex > 0 and not verts.requires_grad:
+            verts = smooth.to_verts(u)
+        mesh = replace(mesh, verts=verts)
+        chosen = order[(step - 1) * config.batch : step * config.batch]
+        view = chosen_views(seen, chosen)
+        rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if config.w_smooth else None)
+        colour, alpha = image_losses(
+            rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), room is None, generator
+        )
+        terms = {"colour": (1.0, colour), "alpha": (config.w_alpha, alpha)}
+        terms |= _material_terms(mesh, rendering.covered, config)
+        if config.w_laplacian:
+            terms["laplacian"] = config.w_laplacian * (1 - step / config.steps), losses.laplacian_energy(verts, edges)
+        loss = sum((weight * value for weight, value in terms.values()), none)
+        moves.forget()
+        loss.backward()
+        finite &= moves.finite(loss)
+        is_asked = device.type == "cpu" or step % CHECK_EVERY == 0
+        if room and is_asked and rendering.covered.pixel[-1] < photos.rgba[chosen, ..., 0].numel():
+            room = int(MARGIN * room)  # all places were taken: some pixels may have been lost
+        if is_asked and not finite:
+            raise FloatingPointError(
+                f"step {step}: loss {loss.item():.4g} or a gradient is not finite, need finite; the last good state is "
+                f"kept. Lower lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
+            )
+        rate = min(1, step / max(config.warmup, 1)) * config.decay ** (step / config.steps)
+        moves.step(rate, controls)
+        verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
+        values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
+        yield FitState(step, _detached(replace(mesh, verts=verts)), values)
+
+
+def one_torch_thread() -> None:
+    """Holds torch to one thread, so that a seed gives the same bits on every machine.
+
+    torch cuts elementwise work by thread, and a cut's last few elements round differently. It is faster here, too: the
+    kernels have threads of their own, which numba has to start first, because that resets torch's number.
+    """
+    numba.get_num_threads()
+    torch.set_num_threads(1)
+
+
+def order_of_photos(count: int, steps: int, batch: int, seed: int, device: torch.device) -> Tensor:
+    """The photos of all steps: one shuffle after another. Not from the device's own generator: the same on each."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffles = ceil(steps * batch / count) + 1
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(shuffles)]).to(device)
+
+
+def views(photos: Photos) -> Views:
+    corners = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * (STRAY / 3**0.5)
+    return render.views(photos.cameras, corners.to(photos.rgba.device))
+
+
+def chosen_views(seen: Views, chosen: Tensor) -> Views:
+    return Views(seen.T_clip_world[chosen], seen.eye[chosen], seen.width, seen.height)
+
+
+def _room(photos: Photos, batch: int) -> int:
+    """Covered pixels a step that room is made for."""
+    covered = (photos.rgba[..., 3] > 0).sum((1, 2)).sort(descending=True).values
+    return int(MARGIN * batch * covered[: max(1, len(covered) // 4)].float().mean().item())
+
+
+def _trainable(start: Mesh) -> Mesh:
+    names = ("texture",) if start.light is None else ("texture", "material", "light")
+    return meshes.map_tensors(start, lambda tensor: tensor.clone().requires_grad_(True), names)
+
+
+def _detached(mesh: Mesh) -> Mesh:
+    return meshes.map_tensors(mesh, torch.detach, meshes.MOVING)
+
+
+def _leaf(mesh: Mesh, name: str) -> Tensor:
+    part = getattr(mesh, name)
+    return part.values if isinstance(part, meshes.Material) else part
+
+
+class _Movers:
+    """The optimisers, one a parameter, and the ranges that their parameters stay in."""
+
+    def __init__(self, u: Tensor, mesh: Mesh, config: FitConfig):
+        self.u, self.mesh, self.config = u, mesh, config
+        self.vertex = UniformAdam(u)
+        self.rates = {"texture": config.lr_texture}
+        if mesh.light is not None:
+            self.rates |= {"material": config.lr_material, "light": config.lr_light * mesh.light.detach().mean().item()}
+        self.adam = torch.optim.Adam([{"params": [_leaf(mesh, name)], "name": name} for name in self.rates], fused=True)
+
+    def forget(self) -> None:
+        self.u.grad = None
+        self.adam.zero_grad()
+
+    def finite(self, loss: Tensor) -> Tensor:
+        """A sum is not finite when a term is not: one pass over each gradient."""
+        grads = [p.grad for group in self.adam.param_groups for p in group["params"]]
+        total = loss.detach() + sum(grad.sum() for grad in grads)
+        return torch.isfinite(total if self.u.grad is None else total + self.u.grad.sum())
+
+    @torch.no_grad()
+    def step(self, rate: float, controls: Controls) -> None:
+        if self.u.grad is not None:
+            self.vertex.step(controls.lr_vertex * rate)
+        for group in self.adam.param_groups:
+            group["lr"] = rate * (controls.lr_texture if group["name"] == "texture" else self.rates[group["name"]])
+        self.adam.step()
+        self.mesh.texture.clamp_(0, 1)
+        if self.mesh.light is not None:
+            self.mesh.material.occlusion_roughness_metallic.clamp_(0, 1)
+            self.mesh.material.normal_offset.clamp_(-1, 1)
+            self.mesh.light.clamp_min_(0)
+
+
+def image_losses(
+    rgba: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"], only_shown: bool, generator: torch.Generator
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Colour and alpha loss, means over all pixels. Where both are empty there is nothing to compute: `only_shown` leaves
+    these out, which saves work but has to count them."""
+    share = 1.0
+    if only_shown:
+        shown = ((rgba[:, 3] > 0) | (target[:, 3] > 0)).nonzero()[:, 0]
+        share = len(shown) / len(rgba)
+        rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
+    rgba, target = rgba.T.contiguous(), target.T.contiguous()  # planes: torch adds them up faster
+    background = torch.rand(3, rgba.shape[1], generator=generator, device=rgba.device)
+    colour = losses.log_l1(_over(rgba, background), _over(target, background))
+    return share * colour, share * losses.squared(rgba[3], target[3])
+
+
+def _over(rgba: Float[Tensor, "4 P"], background: Float[Tensor, "3 P"]) -> Float[Tensor, "3 P"]:
+    return rgba[:3] + (1 - rgba[3:]) * background
+
+
+def _material_terms(mesh: Mesh, covered: Covered, config: FitConfig) -> dict:
+    """Name: (weight, value) of what keeps material and light plausible; nothing for an unlit mesh."""
+    if mesh.light is None:
+        return {}
+    terms = {}
+    if config.w_smooth:
+        terms["smooth"] = config.w_smooth, covered.material_difference
+    if config.w_occlusion:
+        terms["occlusion"] = config.w_occlusion, 1 - covered.material.values[:, 0].mean()
+    if config.w_white:
+        terms["white"] = config.w_white, losses.whiteness(mesh.light)
+    return terms

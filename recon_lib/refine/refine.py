@@ -1,0 +1,217 @@
+"""From a mesh in the world and posed photos to a refined mesh with material and light, never worse than the one given.
+
+The fit runs in the unit frame (object in the unit sphere), so that its rates and weights mean the same for every object.
+Some photos are kept from it; the state that explains these best is the result, the mesh as given included.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon_lib import camera, frames
+from recon_lib import mesh as meshes
+from recon_lib.camera import Cameras
+from recon_lib.mesh import Material, Mesh
+from recon_lib.photos import crops
+from recon_lib.photos.crops import Photos
+from recon_lib.progress import Progress, part, silent
+from recon_lib.raster import cpu
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.refine import fit, new_faces
+from recon_lib.refine.config import FitConfig, IsosurfaceConfig
+from recon_lib.refine.fit import Controls, FitState
+from recon_lib.surface import placement, projection, uv
+
+ONE_IN = 8  # photos is kept from the fit for validation
+VALIDATE_EVERY = 25  # steps
+STILL_RISING_DB = 0.2  # difference on the validation photos that a reader is told of
+BRIGHTEST_BASE = 0.6  # base colour of the brightest texels at the start; the light is chosen to match
+FEWEST_FACES = 8000  # that a mesh of new topology is remeshed to
+ROUGH = 0.5  # roughness at the start
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A fit about to start, in the unit frame."""
+
+    T_unit_world: Float[Tensor, "4 4"]
+    photos: Photos  # shown to the fit
+    validation: Photos | None  # kept from it; None where there are too few
+    given: Mesh  # as it came; its texture, if it had none, is the photos' mean colours
+    start: Mesh  # the same with material and light
+
+
+class Kept(NamedTuple):
+    """The best state so far. PSNR: dB in the mask, mean over the validation photos; NaN without any."""
+
+    step: int  # 0: the mesh as given
+    mesh: Mesh
+    psnr_db: float
+    given_psnr_db: float  # of the mesh as given
+
+
+class RefineState(NamedTuple):
+    fit: FitState
+    kept: Kept
+    psnr_db: float  # of this step's mesh on the validation photos; NaN where it was not measured
+
+
+def prepare(
+    images: tuple[np.ndarray, ...],
+    cameras: Cameras,
+    mesh: Mesh,
+    photo_size: int,
+    raster: Rasteriser,
+    texture_size: int = 1024,
+    light_size: int = 0,
+    progress: Progress = silent,
+) -> Setup:
+    """Crops the photos to `photo_size` pixels; a mesh without a texture gets one of the photos' mean colours.
+
+    With a `light_size`, texels along a face of the light's cube map, the fit is one of material and light.
+
+    Raises ValueError for a mesh without faces or with vertices that are not finite, and for no photos at all.
+    """
+    if len(mesh.faces) == 0 or not torch.isfinite(mesh.verts).all():
+        lost = (~torch.isfinite(mesh.verts)).any(-1).sum().item()
+        raise ValueError(
+            f"refine: got a mesh of {len(mesh.faces)} faces with {lost} non-finite vertices, need faces and none of these; "
+            "look at the coarse mesh in stage 2"
+        )
+    if len(images) == 0:
+        raise ValueError("refine: got no photos, need at least one that is not held out")
+    fit.one_torch_thread()
+    T_unit_world = frames.unit_frame(mesh.verts)
+    photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), photo_size, progress)
+    photos = crops.Photos(photos.rgba.to(raster.DEVICE), camera.on_device(photos.cameras, raster.DEVICE))
+    shown, validation = split_for_validation(photos)
+    given = placement.transform(mesh, T_unit_world)
+    if given.texture is None:
+        given = projection.paint(given, shown, texture_size, raster, progress)
+    given = meshes.on_device(given, raster.DEVICE)
+    start = make_lit(given, light_size, raster) if light_size and given.light is None else given
+    return Setup(T_unit_world, shown, validation, given, start)
+
+
+def find_new_faces(
+    setup: Setup, kind: str, config: IsosurfaceConfig, raster: Rasteriser, texture_size: int = 1024,
+    progress: Progress = silent,
+) -> Setup:  # fmt: skip
+    """The same fit, starting from faces found anew by `dmtet` or `flexicubes`; the mesh as given stays the one to beat."""
+    faces = max(len(setup.given.faces), FEWEST_FACES)
+    found = new_faces.fit_isosurface(
+        setup.photos, setup.given, replace(config, kind=kind), raster, faces, part(progress, 0.0, 0.9)
+    )
+    unlit = projection.paint(found, setup.photos, texture_size, raster, part(progress, 0.9, 1.0))
+    return replace(setup, start=make_lit(unlit, config.light_size, raster))
+
+
+def split_for_validation(photos: Photos) -> tuple[Photos, Photos | None]:
+    """One photo in `ONE_IN` for validation, evenly spread; none of fewer than that."""
+    count = len(photos.cameras)
+    if count < ONE_IN:
+        return photos, None
+    kept = torch.arange(count) % ONE_IN == ONE_IN // 2
+    return Photos(photos.rgba[~kept], photos.cameras[~kept]), Photos(photos.rgba[kept], photos.cameras[kept])
+
+
+def make_lit(mesh: Mesh, light_size: int, raster: Rasteriser) -> Mesh:
+    """An unlit mesh as a rough dielectric under even light, which looks about the same."""
+    height, width = mesh.texture.shape[:2]
+    known = uv.covered(mesh.uvs, mesh.uv_faces, (height, width), raster)
+    radiance = torch.quantile(mesh.texture[known].max(-1).values[:: 1 + known.sum() // 100_000], 0.95) / BRIGHTEST_BASE
+    radiance = radiance.clamp_min(1e-2)
+    even = mesh.texture.new_tensor([1, ROUGH, 0, 0, 0, 0]).repeat(-(-height // 2), -(-width // 2), 1)
+    light = radiance.expand(6, light_size, light_size, 3).contiguous()
+    return replace(mesh, texture=(mesh.texture / radiance).clamp(0, 1), material=Material(even), light=light)
+
+
+def run(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None = None) -> Iterator[RefineState]:
+    """The steps of `fit.fit` from this setup, and the best state so far; without validation photos that is the last."""
+    kept = Kept(0, setup.given, torch.nan, torch.nan)
+    if setup.validation:
+        given_db = projection.psnr_in_mask_db(setup.given, setup.validation, raster)
+        kept = Kept(0, setup.given, given_db, given_db)
+    for state in _steps(setup, config, raster, controls):
+        is_due = state.step > 0 and (state.step % VALIDATE_EVERY == 0 or state.step == config.steps)
+        psnr_db = kept.psnr_db if state.step == 0 else torch.nan
+        if is_due or not setup.validation:
+            kept, psnr_db = validate(setup, state, kept, raster)
+        yield RefineState(state, kept, psnr_db)
+
+
+def validate(setup: Setup, state: FitState, kept: Kept, raster: Rasteriser) -> tuple[Kept, float]:
+    """The better of the state and what is kept, by the validation photos, and the state's PSNR on them, dB.
+
+    Without such photos the state itself is kept, and its PSNR is NaN.
+    """
+    if not setup.validation:
+        return kept._replace(step=state.step, mesh=state.mesh), torch.nan
+    psnr_db = projection.psnr_in_mask_db(state.mesh, setup.validation, raster)
+    if psnr_db > kept.psnr_db:
+        kept = kept._replace(step=state.step, mesh=fit.snapshot(state.mesh), psnr_db=psnr_db)
+    return kept, psnr_db
+
+
+def _steps(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None) -> Iterator[FitState]:
+    try:
+        yield from fit.fit(setup.photos, setup.start, config, raster, controls)
+    except torch.cuda.OutOfMemoryError as error:
+        fits = largest_batch(setup, config, raster)
+        raise MemoryError(
+            f"batch of {config.batch} photos of {setup.photos.rgba.shape[2]} pixels: out of GPU memory; "
+            + (f"the largest batch that fits is {fits}" if fits else "not even one photo fits: lower photo_size")
+        ) from error
+
+
+def largest_batch(setup: Setup, config: FitConfig, raster: Rasteriser) -> int:
+    """The most photos a step that fit into the GPU's memory, found by trying; 0 for none."""
+    fits, too_many = 0, config.batch
+    while too_many - fits > 1:
+        batch = (fits + too_many) // 2
+        torch.cuda.empty_cache()
+        try:
+            for _ in fit.fit(setup.photos, setup.start, replace(config, batch=batch, steps=1), raster):
+                pass
+            fits = batch
+        except torch.cuda.OutOfMemoryError:
+            too_many = batch
+    return fits
+
+
+def gain_sentence(kept: Kept) -> str:
+    """What refinement was worth, in words."""
+    if kept.psnr_db != kept.psnr_db:
+        return f"Kept step {kept.step}, the last: too few photos to keep any for validation."
+    if kept.step == 0:
+        return f"Refinement did not help: no step beat the mesh as given, {kept.given_psnr_db:.2f} dB, which is kept."
+    gain = f"{kept.given_psnr_db:.2f} to {kept.psnr_db:.2f} dB on the validation photos"
+    return f"Kept step {kept.step}, the best: {gain}."
+
+
+def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
+    """In words, whether the mesh now explains the photos; `validation` has (step, PSNR in dB) rows."""
+    if not validation:
+        return gain_sentence(kept)
+    last, last_db = validation[-1]
+    if kept.step == last and len(validation) > 2 and last_db - validation[-3][1] > STILL_RISING_DB:
+        return f"{gain_sentence(kept)} It was still rising at the last step: more steps may help."
+    if kept.psnr_db - last_db > STILL_RISING_DB:
+        return f"{gain_sentence(kept)} Steps after it made it worse, down to {last_db:.2f} dB: lower rates may help."
+    return f"{gain_sentence(kept)} The curve has levelled off: more steps will not help."
+
+
+def finish(setup: Setup, mesh: Mesh) -> Mesh:
+    """A state's mesh back in the world, on the CPU, its textures filled beyond the charts' borders."""
+    mesh = meshes.on_device(mesh, "cpu")
+
+    def fill(texels: Tensor) -> Tensor:
+        return uv.dilate(texels, uv.covered(mesh.uvs, mesh.uv_faces, (texels.shape[0], texels.shape[1]), cpu))
+
+    mesh = meshes.map_tensors(mesh, fill, ("texture", "material"))
+    return placement.transform(mesh, torch.linalg.inv(setup.T_unit_world))

@@ -1,0 +1,173 @@
+"""The fit in a notebook: a panel where a person watches, a plain loop where nobody does. Same steps, same numbers.
+
+Both have `await driver.finished()`. The panel runs the fit as an asyncio task of the kernel, one step at a time, so the
+kernel keeps answering; every callback only sets a flag or a rate.
+"""
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import ipywidgets
+import numpy as np
+import torch
+from IPython.display import display
+from PIL import Image
+
+from recon_lib import camera, progress, render
+from recon_lib.mesh import Mesh
+from recon_lib.photos import crops
+from recon_lib.photos.scene import Scene
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.refine import fit, headless, refine
+from recon_lib.refine.config import FitConfig
+from recon_lib.refine.fit import Controls
+from recon_lib.refine.headless import FitResult
+from recon_lib.refine.refine import Kept, RefineState, Setup
+from recon_lib.show import figures
+
+REFRESH_SECONDS = 1.0
+PANEL_SIZE = 256  # pixels along a side of the live view
+
+
+class Stage(Protocol):
+    """What a fit needs of its stage (`chain.run.Stage`): somebody to tell, and the run's soft limit."""
+
+    def progress(self, share: float, what: str) -> None: ...
+
+    def overdue(self) -> bool: ...
+
+
+class Driver(Protocol):
+    """A fit on its way; a notebook's cell awaits its end."""
+
+    async def finished(self) -> FitResult: ...
+
+
+class Headless:
+    """The fit of a kernel that nobody watches: it runs when its end is awaited."""
+
+    def __init__(self, steps: Iterator[RefineState], total: int, stage: Stage):
+        self._steps, self._total, self._stage = steps, total, stage
+
+    async def finished(self) -> FitResult:
+        return headless.run_to_end(self._steps, self._total, self._stage.progress, self._stage.overdue)
+
+
+def drive(
+    setup: Setup, config: FitConfig, controls: Controls, raster: Rasteriser, photos: Scene, stage: Stage
+) -> Driver:
+    """The panel where a person watches, else the plain loop. The panel's picture is the first held-out view."""
+    steps = refine.run(setup, config, raster, controls)
+    if not progress.watched():
+        return Headless(steps, config.steps, stage)
+    shown = photos.subset(photos.held_out) if photos.held_out.any() else photos
+    view = crops.crop_photos(shown.images[:1], camera.moved(shown.cameras[[0]], setup.T_unit_world), PANEL_SIZE)
+    cameras = camera.on_device(view.cameras, raster.DEVICE)
+
+    def rendering(mesh: Mesh) -> np.ndarray:
+        with torch.no_grad():
+            return _picture(render.render(mesh, cameras, raster)[0])
+
+    def at_the_stop(state: RefineState) -> Kept:
+        return refine.validate(setup, state.fit, state.kept, raster)[0]
+
+    return Panel(steps, config.steps, controls, _picture(view.rgba[0]), rendering, at_the_stop)
+
+
+class Panel:
+    """start | pause, stop and keep, both learning rates, the loss curve, one held-out view: photo | rendering."""
+
+    def __init__(
+        self, steps: Iterator[RefineState], total: int, controls: Controls, photo: np.ndarray,
+        rendering: Callable[[Mesh], np.ndarray], at_the_stop: Callable[[RefineState], Kept],
+    ):  # fmt: skip
+        self._steps, self._total, self._controls = steps, total, controls
+        self._photo, self._rendering, self._at_the_stop = photo, rendering, at_the_stop
+        self._running, self._stopped, self._refreshed = False, False, 0.0
+        self.result = FitResult()
+        self._toggle = ipywidgets.Button(description="start", icon="play", button_style="primary")
+        self._keep = ipywidgets.Button(description="stop and keep", icon="stop")
+        self._bar = ipywidgets.IntProgress(max=total, layout={"width": "260px"})
+        self._label = ipywidgets.Label("press start")
+        rates = [
+            ipywidgets.FloatLogSlider(
+                value=getattr(controls, name), min=-5, max=-1, step=0.05, description=name, readout_format=".1e",
+                style={"description_width": "80px"},
+            )
+            for name in ("lr_vertex", "lr_texture")
+        ]  # fmt: skip
+        for slider, name in zip(rates, ("lr_vertex", "lr_texture"), strict=True):
+            slider.observe(lambda change, name=name: self._on_rate(name, change["new"]), "value")
+        self._toggle.on_click(self._on_toggle)
+        self._keep.on_click(self._on_keep)
+        self._curve = ipywidgets.Image(format="png", layout={"max_width": "48%", "object_fit": "contain"})
+        self._view = ipywidgets.Image(format="png", layout={"max_width": "52%", "object_fit": "contain"})
+        self.widget = ipywidgets.VBox(
+            [
+                ipywidgets.HBox([self._toggle, self._keep, self._bar, self._label]),
+                ipywidgets.HBox(rates),
+                ipywidgets.HBox([self._curve, self._view]),
+            ]
+        )
+        self._show(next(steps))
+        display(self.widget)
+        self._task = asyncio.get_running_loop().create_task(self._loop())
+
+    async def finished(self) -> FitResult:
+        """Waits until the last step, or until a person stops and keeps."""
+        await self._task
+        return self.result
+
+    async def _loop(self) -> None:
+        for state in headless.until_broken(self._steps, self.result):
+            headless.note(self.result, state)
+            if time.monotonic() - self._refreshed > REFRESH_SECONDS:
+                self._show(state)
+            await asyncio.sleep(0.001)  # the kernel answers here
+            while not self._running and not self._stopped:
+                await asyncio.sleep(0.05)
+            if self._stopped:
+                break
+        if self._stopped:
+            state = state._replace(kept=self._at_the_stop(state))
+            self.result.kept = state.kept
+        self._show(state)
+        self.result.mesh = fit.snapshot(state.kept.mesh)
+        self._toggle.disabled = self._keep.disabled = True
+        self._label.value = self.result.error or f"kept step {state.kept.step}, the best of {state.fit.step}"
+
+    def _show(self, state: RefineState) -> None:
+        step = state.fit.step
+        self._refreshed = time.monotonic()
+        self._bar.value = step
+        self._label.value = f"step {step} of {self._total}, best {state.kept.step}" if step else "press start"
+        self._curve.value = figures.history(self.result.history, self.result.validation).png()
+        pair = np.concatenate([self._photo, self._rendering(state.fit.mesh)], axis=1)
+        self._view.value = _png(pair)
+
+    def _on_toggle(self, _) -> None:
+        self._running = not self._running
+        self._toggle.description, self._toggle.icon = ("pause", "pause") if self._running else ("start", "play")
+
+    def _on_rate(self, name: str, value: float) -> None:
+        """Takes effect from the next step on, which is the one that the record names."""
+        setattr(self._controls, name, value)
+        step = self.result.history[-1][0] + 1 if self.result.history else 1
+        self.result.changes = [c for c in self.result.changes if (c["step"], c["name"]) != (step, name)]
+        self.result.changes.append({"step": step, "name": name, "value": value})
+
+    def _on_keep(self, _) -> None:
+        self._stopped = True
+
+
+def _picture(rgba: torch.Tensor) -> np.ndarray:
+    return (render.over_white_srgb(rgba.cpu()) * 255).round().byte().numpy()
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()

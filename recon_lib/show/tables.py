@@ -1,0 +1,104 @@
+"""Tables: rows of values, shown as text in a terminal and as HTML in a notebook and in the report."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SCORES = {  # of verdict.json, and what a reader calls them
+    "psnr_db": "PSNR in the mask, dB",
+    "ssim": "SSIM in the mask",
+    "psnr_full_db": "PSNR of the full frame on white, dB",
+    "ssim_full": "SSIM of the full frame on white",
+    "mask_iou": "overlap of true and rendered mask (IoU)",
+}
+CHECKS = {  # of a mesh (surface.checks.MeshChecks), and what they should be
+    "open_edges": ("open edges", 0),
+    "non_manifold_edges": ("non-manifold edges", 0),
+    "non_manifold_vertices": ("non-manifold vertices", 0),
+    "flipped_edges": ("inconsistently wound edges", 0),
+    "bodies": ("bodies", 1),
+    "degenerate_faces": ("degenerate faces", 0),
+    "non_finite_vertices": ("non-finite vertices", 0),
+}
+
+
+class Label(str):
+    """A cell that HTML shows as a coloured label: a status or a state, which is also its CSS class."""
+
+
+@dataclass(frozen=True)
+class Table:
+    rows: list[tuple]
+    header: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        rows = [self.header, *self.rows] if self.header else self.rows
+        lines = [[_shown(cell) for cell in row] for row in rows]
+        widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+        joined = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+        return "\n".join(line.rstrip() for line in joined)
+
+    def html(self) -> str:
+        head = f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in self.header)}</tr>" if self.header else ""
+        return f"<table>{head}{''.join('<tr>' + ''.join(map(_cell, row)) + '</tr>' for row in self.rows)}</table>"
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def __repr__(self) -> str:
+        return self.text()
+
+
+def verdict(judged: dict[str, Any]) -> Table:
+    """The one table of a verdict: the status, then every check that decided it. `judged` is verdict.json's content."""
+    rows = [("verdict", f"{judged['view_count']} {judged['views']}", "all checks normal", Label(judged["status"]))]
+    rows += [
+        (check["name"], f"{_shown(check['value'])} {check['unit']}".rstrip(), check["limit"], Label(check["status"]))
+        for check in judged["checks"]
+    ]
+    return Table(rows, ("check", "value", "normal needs", "status"))
+
+
+def gain(judged: dict[str, Any]) -> Table:
+    """The final mesh beside the coarse one, means over the views; a negative gain means that refinement did not help."""
+    coarse = judged["coarse"]
+    if coarse is None:
+        return Table([(name, judged[key]) for key, name in SCORES.items()], ("mean over views", "final mesh"))
+    rows = [(name, coarse[key], judged[key], f"{judged[key] - coarse[key]:+.4g}") for key, name in SCORES.items()]
+    return Table(rows, ("mean over views", "coarse mesh", "final mesh", "gain"))
+
+
+def views(scores: dict[str, Any]) -> Table:
+    """The scores of every view by itself; `scores` maps its name to a `verdict.images.Score`."""
+    return Table([(name, *score) for name, score in scores.items()], ("view", *SCORES.values()))
+
+
+def mesh_checks(found: Any) -> Table:
+    """Is the mesh a solid? `found` is a `surface.checks.MeshChecks`."""
+    rows = [
+        (name, value, wanted, Label("normal" if value == wanted else "warning"))
+        for (name, wanted), value in zip(CHECKS.values(), found, strict=True)
+    ]
+    return Table(rows, ("check", "value", "normal needs", "status"))
+
+
+def facts(found: dict[str, Any]) -> Table:
+    """Names and values."""
+    return Table(list(found.items()))
+
+
+def columns(rows: Sequence[tuple], header: tuple[str, ...]) -> str:
+    return Table(list(rows), header).text()
+
+
+def _cell(value: Any) -> str:
+    shown = html.escape(_shown(value))
+    if isinstance(value, Label):
+        return f'<td><span class="status {html.escape(value)}">{shown}</span></td>'
+    kind = ' class="number"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    return f"<td{kind}>{shown}</td>"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,59 @@
+"""3-D viewers: a live one for a notebook somebody watches, and a page that holds everything and opens offline."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from trimesh.viewer import scene_to_html
+
+from recon_lib import colour
+from recon_lib.mesh import Mesh
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.surface import bake, meshio, simplify
+
+LIGHT_TEXTURE = 512  # texels along a side of the decimated copy
+
+
+def show_mesh(mesh: Mesh, raster: Rasteriser, width: int = 640, height: int = 480):
+    """A pythreejs widget that orbits with the mouse; `mesh` is y up, in the sphere of radius 0.5 around the origin.
+
+    Live only: exported HTML shows pythreejs blank offline. `save` is for files.
+    """
+    import pythreejs as three
+
+    mesh = bake.bake_light(mesh, raster)
+    faces, uv_faces = mesh.faces.long(), mesh.uv_faces.long()
+    pairs, index = torch.unique(torch.stack([faces.reshape(-1), uv_faces.reshape(-1)]), dim=1, return_inverse=True)
+    # three.js: first row at v = 0, v up
+    image = np.asarray(meshio.texture_image(mesh).convert("RGBA").transpose(Image.Transpose.FLIP_TOP_BOTTOM))
+    uvs = mesh.uvs[pairs[1]] * torch.tensor([1.0, -1]) + torch.tensor([0.0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # traittypes warns of the dtype of every attribute
+        geometry = three.BufferGeometry(
+            attributes={
+                "position": three.BufferAttribute(mesh.verts[pairs[0]].numpy()),
+                "uv": three.BufferAttribute(uvs.numpy()),
+                "index": three.BufferAttribute(index.numpy().astype(np.uint32)),
+            }
+        )
+        colour = three.DataTexture(data=image, format="RGBAFormat", type="UnsignedByteType")
+        body = three.Mesh(geometry, three.MeshBasicMaterial(map=colour, side="DoubleSide"))
+        eye = three.PerspectiveCamera(fov=26, aspect=width / height, position=[1.2, 0.9, 2.2], near=0.1, far=10)
+        return three.Renderer(
+            camera=eye,
+            scene=three.Scene(children=[body, eye], background="#ffffff"),
+            controls=[three.OrbitControls(controlling=eye)],
+            width=width,
+            height=height,
+        )
+
+
+def save(path: Path, mesh: Mesh, most_faces: int, raster: Rasteriser) -> None:
+    """A self-contained HTML page with three.js and a decimated copy of `mesh` (y up) inside."""
+    light = simplify.decimated_copy(bake.bake_light(mesh, raster), most_faces, LIGHT_TEXTURE, raster)
+    # trimesh's page decodes the texture to linear light and shows that as it is; encoded twice, it comes out right.
+    light = replace(light, texture=colour.linear_to_srgb(light.texture.clamp(0, 1)))
+    path.write_text(scene_to_html(meshio.textured_scene(light, np.array([0.0, 1.0, 0.0]))))

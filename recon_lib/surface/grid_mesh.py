@@ -1,0 +1,34 @@
+"""A closed mesh from a grid of signed distances, negative inside. Axes: X Y Z grid points."""
+
+import numpy as np
+from scipy import ndimage
+from skimage import measure
+
+from recon_lib.mesh import Mesh
+from recon_lib.progress import Progress, silent
+from recon_lib.surface import simplify
+
+
+def mesh_of_field(
+    field: np.ndarray, origin: np.ndarray, spacing: float, faces: int, progress: Progress = silent
+) -> Mesh:
+    """The zero set of a field of distances, positive at its border, in at most `faces` even triangles."""
+    progress(0, "meshing")
+    # The field grows outwards; scikit-image then winds faces so that normals point up the gradient: outwards.
+    verts, triangles, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
+    progress(0.25, "remeshing")
+    remeshed = simplify.remesh_evenly(verts + origin, np.ascontiguousarray(triangles), faces)
+    progress(1.0, "remeshed")
+    return remeshed
+
+
+def keep_largest_body(field: np.ndarray, spacing: float) -> np.ndarray:
+    """Keeps the largest body and fills what no outside air reaches."""
+    bodies, count = ndimage.label(field < 0)
+    if count == 0:
+        raise ValueError("visual hull: the object is thinner than the grid; raise resolution")
+    kept = bodies == np.bincount(bodies.ravel())[1:].argmax() + 1
+    air, _ = ndimage.label(~kept)
+    hollow = ~kept & (air != air[0, 0, 0])
+    field = np.where(~kept & (field < 0), np.float32(0.5 * spacing), field)
+    return np.where(hollow, np.float32(-spacing), field)

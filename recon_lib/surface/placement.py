@@ -1,0 +1,30 @@
+"""A mesh moved by a similarity: its material's normal offsets and its light turn with it."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon_lib import frames
+from recon_lib.mesh import Material, Mesh
+from recon_lib.shading import cubemap
+
+
+def transform(mesh: Mesh, T: Float[Tensor, "4 4"]) -> Mesh:
+    """A similarity; its rotation turns the material's normal offsets and the light, too."""
+    R = frames.rotation_of(T)
+    moved = replace(mesh, verts=mesh.verts @ T[:3, :3].T + T[:3, 3])
+    if mesh.light is None or torch.equal(R.round(decimals=6), torch.eye(3)):
+        return moved
+    turned = torch.cat([mesh.material.occlusion_roughness_metallic, mesh.material.normal_offset @ R.T], -1)
+    return replace(moved, material=Material(turned), light=cubemap.turned(mesh.light, R))
+
+
+def stand_upright(mesh: Mesh, up: np.ndarray) -> Mesh:
+    """The mesh with +y up, its box's middle at the origin, in the sphere of radius 0.5: what the canonical rig looks at."""
+    turned = transform(mesh, torch.from_numpy(frames.up_to_y(up)).float())
+    T = frames.unit_frame(turned.verts)
+    T[:3] /= 2
+    return transform(turned, T)

@@ -1,0 +1,54 @@
+"""Fewer or more even triangles for the same surface. Axes: V vertices, F faces."""
+
+import fast_simplification
+import gpytoolbox
+import numpy as np
+import torch
+
+from recon_lib.mesh import Mesh, face_areas
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.surface import uv
+
+
+def remesh_evenly(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
+    """Isotropic remeshing (Botsch & Kobbelt 2004) to at most `most` faces. `verts` are V 3, `faces` F 3, wound outwards."""
+    area = face_areas(torch.from_numpy(verts), torch.from_numpy(faces)).sum().item()
+    budget = 0.97 * most
+    while True:
+        edge = float(np.sqrt(4 * area / np.sqrt(3) / budget))
+        out, tris = gpytoolbox.remesh_botsch(verts.astype(np.float64), faces.astype(np.int32), 6, edge, True)
+        if len(tris) <= most:
+            return Mesh(
+                torch.from_numpy(np.ascontiguousarray(out, np.float32)), torch.from_numpy(tris.astype(np.int32, "C"))
+            )
+        budget *= 0.97 * most / len(tris)
+
+
+def decimate(mesh: Mesh, most_faces: int) -> Mesh:
+    """By quadric errors, to at most so many faces; all bodies stay."""
+    if len(mesh.faces) <= most_faces:
+        return mesh
+    verts, faces = fast_simplification.simplify(
+        mesh.verts.numpy(), mesh.faces.numpy(), 1 - most_faces / len(mesh.faces)
+    )
+    return Mesh(torch.from_numpy(verts).float(), torch.from_numpy(faces.astype(np.int32)))
+
+
+def decimated_copy(mesh: Mesh, most_faces: int, size: int, raster: Rasteriser) -> Mesh:
+    """The mesh decimated (quadric errors) and unwrapped anew, each texel coloured by the nearest point of the original."""
+    if len(mesh.faces) <= most_faces:
+        return mesh
+    few = decimate(mesh, most_faces)
+    verts, faces = few.verts, few.faces
+    uvs, uv_faces, shape = uv.unwrap(verts, faces, size)
+    rast = uv.atlas_raster(uvs, uv_faces, shape, raster)
+    known = rast[0, ..., 3] > 0
+    points = raster.interpolate(verts[None], rast, faces)[0][0][known]
+    _, face, weights = gpytoolbox.squared_distance(
+        points.double().numpy(), mesh.verts.double().numpy(), mesh.faces.numpy(), use_cpp=True
+    )
+    corners = mesh.uvs[mesh.uv_faces.long()[torch.from_numpy(face).long()]]
+    at = (corners * torch.from_numpy(weights).float()[..., None]).sum(1)
+    texture = torch.zeros(*shape, 3)
+    texture[known] = raster.texture(mesh.texture[None], at[None, None], boundary_mode="clamp")[0, 0]
+    return Mesh(verts, faces, uvs, uv_faces, uv.dilate(texture, known))

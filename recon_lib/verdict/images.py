@@ -1,0 +1,91 @@
+"""A mesh against photos, in the terms of the verdict.
+
+Photo and rendering are area means with a long side <= 512 px, composited on white, sRGB, 0 to 1. A mask is alpha > 0.5; the
+scores that decide are taken inside the union of the true and the rendered mask, because a white frame flatters: on it a
+blank picture already scores SSIM 0.7. PSNR is in dB of a data range of 1; SSIM is the mean of scikit-image's default map
+(7 x 7 uniform window; Wang et al. 2004). Axes: H W pixels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from matplotlib import colormaps
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from recon_lib import camera, render
+from recon_lib.camera import Cameras
+from recon_lib.mesh import Mesh
+from recon_lib.raster.interface import Rasteriser
+
+LONG_SIDE = 512  # pixels
+ERROR_SHOWN = 0.3  # absolute difference that error pictures show brightest
+
+
+class Score(NamedTuple):
+    psnr_db: float  # inside the mask
+    ssim: float  # inside the mask
+    psnr_full_db: float
+    ssim_full: float
+    mask_iou: float
+
+
+class Comparison(NamedTuple):
+    score: Score
+    photo: Float[np.ndarray, "H W 3"]
+    rendered: Float[np.ndarray, "H W 3"]
+    error: Float[np.ndarray, "H W"]  # mean absolute difference over the channels, 0 outside the mask
+
+
+def compare(mesh: Mesh, photo: np.ndarray, view: Cameras, raster: Rasteriser) -> Comparison:
+    """`photo` is H W 4 uint8, straight alpha, sRGB; `view` its one camera; all in the world."""
+    width, height = view.sizes[0].tolist()
+    shrink = min(1.0, LONG_SIDE / max(width, height))
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    box = torch.tensor([[0.0, 0.0, width, height]])
+    rgba = render.photographed(mesh, camera.cropped(view, box, *size), raster)[0]
+    rendered = render.over_white_srgb(rgba).double().numpy()
+    true, true_mask = on_white(photo, size)
+    mask = true_mask | (rgba[..., 3] > 0.5).numpy()
+    return Comparison(score(true, rendered, true_mask, (rgba[..., 3] > 0.5).numpy()), true, rendered,
+                      np.abs(true - rendered).mean(-1) * mask)  # fmt: skip
+
+
+def on_white(photo: np.ndarray, size: tuple[int, int]) -> tuple[Float[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
+    """The photo composited on white and its mask, area-averaged to `size` (width, height)."""
+    alpha = photo[..., 3:] / 255
+    planes = np.concatenate([photo[..., :3] / 255 * alpha + 1 - alpha, alpha], -1).astype(np.float32)
+    small = np.stack(
+        [np.array(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in np.moveaxis(planes, -1, 0)], -1
+    )
+    return small[..., :3].astype(np.float64), small[..., 3] > 0.5
+
+
+def score(
+    true: Float[np.ndarray, "H W 3"],
+    rendered: Float[np.ndarray, "H W 3"],
+    true_mask: Bool[np.ndarray, "H W"],
+    rendered_mask: Bool[np.ndarray, "H W"],
+) -> Score:
+    union, shared = true_mask | rendered_mask, true_mask & rendered_mask
+    ssim_full, ssim_map = structural_similarity(true, rendered, data_range=1.0, channel_axis=-1, full=True)
+    squared = (true - rendered) ** 2
+    return Score(
+        _psnr(squared[union].mean()), float(ssim_map[union].mean()), _psnr(squared.mean()), float(ssim_full),
+        float(shared.sum() / union.sum()),
+    )  # fmt: skip
+
+
+def mean_score(scores: list[Score]) -> Score:
+    return Score(*np.mean(np.array(scores), axis=0).tolist())
+
+
+def _psnr(mean_squared_error: float) -> float:
+    return float(-10 * np.log10(max(mean_squared_error, 1e-10)))
+
+
+def error_picture(error: Float[np.ndarray, "H W"]) -> Image.Image:
+    """An absolute error as colours, black for 0 and light yellow for `ERROR_SHOWN` and more."""
+    return Image.fromarray((colormaps["inferno"]((error / ERROR_SHOWN).clip(0, 1))[..., :3] * 255).astype(np.uint8))

@@ -1,0 +1,156 @@
+"""The verdict on an exported mesh: `normal`, `warning` or `failure`, the worst of its checks.
+
+PSNR and SSIM are means over views of the scores inside the mask (`metrics.images`). Held-out views decide; scores of views
+that were used, for want of others, are labelled so and the verdict is then at most `warning`.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from recon_lib.mesh import Mesh
+from recon_lib.photos.scene import Scene, digests
+from recon_lib.progress import Progress, silent
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.surface import checks
+from recon_lib.surface.checks import MeshChecks
+from recon_lib.verdict import images
+from recon_lib.verdict.images import Comparison, Score
+
+LEVELS = ("normal", "warning", "failure")
+HELD_OUT, USED = "held-out views", "used views"
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    value: float | int
+    limit: str  # what `normal` needs
+    unit: str
+    status: str
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    views: dict[str, Comparison]
+    mesh_checks: MeshChecks
+    label: str  # HELD_OUT or USED
+
+    @property
+    def mean(self) -> Score:
+        return images.mean_score([view.score for view in self.views.values()])
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        return {name: view.score for name, view in self.views.items()}
+
+    def worst_first(self) -> dict[str, Comparison]:
+        return dict(sorted(self.views.items(), key=lambda item: item[1].score.psnr_db))
+
+
+def score(mesh: Mesh, scene: Scene, raster: Rasteriser, seen: set[str], progress: Progress = silent) -> Scored:
+    """Scores a mesh as read back from its file, in the world, on the held-out views; on all where none is held out.
+
+    `seen` are the hashes of the photos that the mesh was made of (`photos.scene.digests_used`). Raises ValueError for a
+    held-out photo among them.
+    """
+    held_out = scene.subset(scene.held_out)
+    if known := [name for name, digest in digests(held_out).items() if digest in seen]:
+        raise ValueError(
+            f"held out: got {', '.join(known)}, which the mesh was made of, needed photos that it has never seen; make the "
+            "mesh anew (2_reconviagen, 3_nvdiffrec) from the scene as it is now"
+        )
+    label = HELD_OUT if scene.held_out.any() else USED
+    shown = held_out if scene.held_out.any() else scene
+    views = {}
+    for i, name in enumerate(shown.names):
+        views[name] = images.compare(mesh, shown.images[i], shown.cameras[[i]], raster)
+        progress((i + 1) / len(shown.names), f"scoring {name}")
+    return Scored(views, checks.check_mesh(mesh.verts, mesh.faces), label)
+
+
+def check_score(name: str, value: float, normal: float, warning: float, unit: str) -> Check:
+    status = "normal" if value >= normal else "warning" if value >= warning else "failure"
+    return Check(name, value, f">= {normal:g} (warning >= {warning:g})", unit, status)
+
+
+def check_count(name: str, value: int, limit: int, otherwise: str = "warning") -> Check:
+    return Check(name, value, f"{limit}", "", "normal" if value == limit else otherwise)
+
+
+def judge(scored: Scored, coarse: Scored | None, mesh_name: str) -> dict:
+    """verdict.json's content: the verdict on the mesh of that name, the coarse mesh's scores beside its own."""
+    decided = decide(scored.mean, scored.mesh_checks, scored.label, len(scored.views))
+    return decided | {"mesh": mesh_name, "coarse": coarse.mean._asdict() if coarse else None}
+
+
+def decide(mean: Score, mesh_checks: MeshChecks, views: str, view_count: int) -> dict:
+    """The status and the checks that it comes from; `views` is HELD_OUT or USED."""
+    decisive = [
+        check_score("PSNR in the mask", mean.psnr_db, 25.0, 20.0, "dB"),
+        check_score("SSIM in the mask", mean.ssim, 0.85, 0.75, ""),
+        Check("scored on", view_count, HELD_OUT, views, "normal" if views == HELD_OUT else "warning"),
+        check_count("open edges", mesh_checks.open_edges, 0),
+        check_count("non-manifold edges", mesh_checks.non_manifold_edges, 0),
+        check_count("non-manifold vertices", mesh_checks.non_manifold_vertices, 0),
+        check_count("inconsistently wound edges", mesh_checks.flipped_edges, 0),
+        check_count("bodies", mesh_checks.bodies, 1),
+        check_count("degenerate faces", mesh_checks.degenerate_faces, 0),
+        check_count("non-finite vertices", mesh_checks.non_finite_vertices, 0, otherwise="failure"),
+    ]
+    status = LEVELS[max(LEVELS.index(check.status) for check in decisive)]
+    return {
+        "status": status,
+        "reason": _reason(status, decisive),
+        **mean._asdict(),
+        "views": views,
+        "view_count": view_count,
+        "checks": [vars(check) for check in decisive],
+    }
+
+
+def _reason(status: str, decisive: list[Check]) -> str:
+    """The sentence that says which checks decided."""
+    if status == "normal":
+        return f"All {len(decisive)} checks are normal."
+    guilty = [f"{check.name} is {_shown(check)}, needs {check.limit}" for check in decisive if check.status == status]
+    return f"It is a {status}, because {'; '.join(guilty)}."
+
+
+def _shown(check: Check) -> str:
+    value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
+    return f"{value} {check.unit}".rstrip()
+
+
+def reading(judged: dict) -> str:
+    """In words, whether the mesh deserves trust."""
+    trust = {
+        "normal": "It does, as far as these photos show it.",
+        "warning": "With care: look at what the reason names.",
+        "failure": "It does not.",
+    }[judged["status"]]
+    unseen = (
+        "photos that it has never seen"
+        if judged["views"] == HELD_OUT
+        else "the photos it was made of, for want of others"
+    )
+    return f"{trust} {judged['reason']} Measured on {judged['view_count']} {unseen}."
+
+
+def save(folder: Path, judged: dict, scored: Scored) -> None:
+    """Writes verdict.json, views.csv, renders/*.png and errors/*.png."""
+    (folder / "verdict.json").write_text(json.dumps(judged, indent=1))
+    with (folder / "views.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["view", *Score._fields])
+        table.writerows([name, *view.score] for name, view in scored.views.items())
+    for name in ("renders", "errors"):
+        (folder / name).mkdir()
+    for name, view in scored.views.items():
+        Image.fromarray((view.rendered.clip(0, 1) * 255).round().astype("uint8")).save(
+            folder / "renders" / f"{name}.png"
+        )
+        images.error_picture(view.error).save(folder / "errors" / f"{name}.png")

@@ -1,0 +1,200 @@
+"""The weights that ReconViaGen needs: what they are, where they lie, and whether they are the ones that were pinned.
+
+The folder is `RECON_WEIGHTS`, or `weights/` in the repository. Its `weights.json`, the lock, holds per row of NEEDED the
+revision, whether a person chose it, and per file (path from the folder) size in bytes and sha256; it is written for whole,
+compared files only and can be copied as a pin. `.verified.json` holds the hash that a file had when its size and time
+were those: a file with neither changed is not read again by `check`. Only `fetch` touches the network.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from recon_lib import files
+from recon_lib.progress import Progress, silent
+from recon_lib.weights.download import digest
+
+LOCK, STAMPS = "weights.json", ".verified.json"
+HUB, CODE, FILE = "hub", "code", "file"
+
+
+class WeightsError(ValueError):
+    """A line a problem: the file, what it is, what was needed; the last says what mends them."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A repository of the Hugging Face hub (`HF_ENDPOINT` names a mirror), a GitHub archive, or one file."""
+
+    id: str
+    kind: str
+    url: str
+    target: str  # from the folder
+    purpose: str
+    size_gb: float  # to download
+    licence: str
+    revision: str | None  # commit, or sha256:… of the one file; None: what `main` is at the first download
+
+
+# The commits of the hub are those that public projects name for their copies of these repositories: the first in several
+# independent ones, the second in one. A commit names its content, so a wrong one can only be refused by the hub. The hash
+# of the checkpoint is stated by its publisher nowhere and by many who downloaded it, all the same.
+NEEDED = (
+    Need(
+        "Stable-X/trellis-vggt-v0-2", HUB, "Stable-X/trellis-vggt-v0-2", "Stable-X/trellis-vggt-v0-2",
+        "ReconViaGen's own networks: structure, latents, mesh decoder", 3.23,
+        "No licence known for this repository, its card was not seen. The TRELLIS weights it builds on are MIT; it needs "
+        "VGGT's features, whose weights are non-commercial: take it as such.",
+        "647659a5ad5fbf67e22793e7b5e2cee4b30c5d13",
+    ),
+    Need(
+        "Stable-X/vggt-object-v0-1", HUB, "Stable-X/vggt-object-v0-1", "Stable-X/vggt-object-v0-1",
+        "cameras and features of the photos", 5.03,
+        "No licence known for this repository, its card was not seen; it is VGGT-1B tuned, whose licence is non-commercial.",
+        "aac569c280b52ccda1c84a81cd0e27e947bc2cf5",
+    ),
+    Need(
+        "facebookresearch/dinov2", CODE, "https://github.com/facebookresearch/dinov2/archive/{revision}.tar.gz",
+        "torchhub/facebookresearch_dinov2_main", "code of the image encoder", 0.003, "Apache-2.0.",
+        "b8931f7bf91576930313be2c6d6af376033b35f0",
+    ),
+    Need(
+        "dinov2_vitl14_reg4_pretrain.pth", FILE,
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_reg4_pretrain.pth",
+        "torchhub/checkpoints/dinov2_vitl14_reg4_pretrain.pth", "image encoder", 1.218, "Apache-2.0.",
+        "sha256:36e4deffbaef061a2576705b0c36f93621e2ae20bf6274694821b0b492551b51",
+    ),
+)  # fmt: skip
+
+
+def folder() -> Path:
+    named = os.environ.get("RECON_WEIGHTS")
+    return Path(named).expanduser() if named else Path(__file__).parents[1] / "weights"
+
+
+def check(folder: Path, hashing: bool = True) -> None:
+    """Quick: presence, sizes and revisions against the lock, hashes of those files only that changed since they were hashed.
+
+    Without `hashing` those are taken as they are. Raises WeightsError.
+    """
+    stamps = read_stamps(folder)
+    problems, hashes = _compare(folder, read_lock(folder), stamps, hashing=hashing)
+    if hashing:
+        write_stamps(folder, stamps, hashes)
+    _raise(folder, problems)
+
+
+def verify(folder: Path, progress: Progress = silent) -> None:
+    """Hashes every file and compares it with the lock. Raises WeightsError."""
+    problems, hashes = _compare(folder, read_lock(folder), {}, progress)
+    write_stamps(folder, {}, hashes)
+    _raise(folder, problems)
+
+
+def provenance(folder: Path) -> dict[str, str]:
+    """Revision by id."""
+    return {id: entry["revision"] for id, entry in read_lock(folder).items()}
+
+
+def whole(folder: Path, need: Need, entry: dict[str, Any]) -> bool:
+    """Whether `check` would have nothing to say about this row."""
+    return not _compare(folder, {need.id: entry}, read_stamps(folder), needs=(need,))[0]
+
+
+def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
+    path = folder / LOCK
+    if not path.exists():
+        raise WeightsError(f"{path}: missing, so no weights were fetched to this folder\n{_mend(folder)}")
+    lock = _read(path)
+    try:
+        _ = [(f["size"], f["sha256"], e["revision"], e["chosen"]) for e in lock.values() for f in e["files"].values()]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: not a lock ({error!r}); delete it, and {_mend(folder)}") from error
+    return lock
+
+
+def write_lock(folder: Path, lock: dict[str, dict[str, Any]]) -> None:
+    files.write_json(folder / LOCK, lock)
+
+
+def read_stamps(folder: Path) -> dict[str, dict[str, Any]]:
+    return _read(folder / STAMPS) if (folder / STAMPS).exists() else {}
+
+
+def write_stamps(folder: Path, stamps: dict[str, dict[str, Any]], hashes: dict[str, str]) -> None:
+    """`hashes` are of the files as they are now. A folder that cannot be written is hashed each time."""
+    now = stamps | {name: _stamp(folder / name) | {"sha256": sha256} for name, sha256 in hashes.items()}
+    if now != read_stamps(folder) and os.access(folder, os.W_OK):
+        files.write_json(folder / STAMPS, now)
+
+
+def hashed(
+    folder: Path, name: str, stamps: dict[str, dict[str, Any]], read: Callable[[int], None] = lambda count: None
+) -> str:
+    """The file's sha256: the stamp's while the file is unchanged."""
+    stamp = stamps.get(name, {})
+    if stamp == _stamp(folder / name) | {"sha256": stamp.get("sha256")}:
+        return stamp["sha256"]
+    return digest(folder / name, "sha256", read)
+
+
+def _compare(
+    folder: Path,
+    lock: dict[str, dict[str, Any]],
+    stamps: dict[str, dict[str, Any]],
+    progress: Progress = silent,
+    hashing: bool = True,
+    needs: tuple[Need, ...] | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """What is wrong, a line a problem, and the hashes of the files that are there in full."""
+    problems, hashes = [], {}
+    wanted: dict[str, dict[str, Any]] = {}
+    for need in NEEDED if needs is None else needs:
+        entry = lock.get(need.id)
+        if entry is None:
+            problems.append(f"{folder / need.target}: missing: {need.id} was not fetched")
+        elif need.revision not in (None, entry["revision"]) and not entry["chosen"]:
+            problems.append(f"{folder / need.target}: another revision: {entry['revision']}, needed {need.revision}")
+        else:
+            wanted |= entry["files"]
+    total, done = sum(file["size"] for file in wanted.values()), 0
+    for name, file in wanted.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{path}: missing, needed {file['size']} bytes")
+        elif path.stat().st_size != file["size"]:
+            problems.append(f"{path}: truncated or changed: {path.stat().st_size} bytes, needed {file['size']}")
+        elif hashing:
+            hashes[name] = hashed(folder, name, stamps, partial(_share, progress, done, total, path.name))
+            if hashes[name] != file["sha256"]:
+                problems.append(f"{path}: damaged or changed: sha256 {hashes[name]}, needed {file['sha256']}")
+        done += file["size"]
+    return problems, hashes
+
+
+def _share(progress: Progress, done: int, total: int, what: str, count: int) -> None:
+    progress((done + count) / total, what)
+
+
+def _raise(folder: Path, problems: list[str]) -> None:
+    if problems:
+        raise WeightsError("\n".join([*problems, _mend(folder)]))
+
+
+def _mend(folder: Path) -> str:
+    return f"to mend it: recon weights fetch --folder {folder}"
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{path}: not JSON ({error}); delete it, and {_mend(path.parent)}") from error
