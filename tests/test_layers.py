@@ -7,7 +7,7 @@ import pytest
 
 LIB = Path(__file__).parents[1] / "recon_lib"
 LAYERS = (
-    {"camera", "mesh", "colour", "losses", "isosurface", "raster", "shading", "distortion", "carving"},
+    {"camera", "mesh", "colour", "losses", "isosurface", "raster", "shading", "distortion", "carving", "resample"},
     {
         "render", "hull", "uv", "fit", "large_steps", "topology", "crops", "refine", "align", "silhouettes", "camera_fit",
         "metrics", "warm", "bake", "normal_map", "bodies",

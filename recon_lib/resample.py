@@ -1,0 +1,47 @@
+"""Exact area means of a picture over the cells of a grid.
+
+A picture is constant within each pixel: pixel (row i, column j) covers [j, j + 1] x [i, i + 1]. Beyond its borders it goes on
+as its border pixels, so a constant stays that constant to the last bit. Along each axis by itself, a cell's mean is taken over
+the cell where that is at least one pixel wide, and else over one pixel's width around the cell's centre. So shrinking takes
+area means, enlarging interpolates linearly between pixel centres, and the two agree where cells are as wide as pixels.
+
+Products and sums are float64 in one fixed order on one thread. Axes: H W pixels, top row first; C channels.
+"""
+
+import numpy as np
+from jaxtyping import Float32
+from scipy.sparse import csr_array
+
+BLOCK = 16  # rows of cells at a time: only the pixels under these are held in float64
+
+
+def area_means(
+    planes: Float32[np.ndarray, "H W *C"], box: tuple[float, float, float, float], width: int, height: int
+) -> Float32[np.ndarray, "{height} {width} *C"]:
+    """`box` is (left, top, right, bottom) in pixels, borders and fractions allowed; it is cut into `width` x `height` cells."""
+    left, top, right, bottom = box
+    assert left < right and top < bottom and width > 0 and height > 0, (box, width, height)
+    rows, columns = _weights(planes.shape[0], top, bottom, height), _weights(planes.shape[1], left, right, width)
+    out = np.empty((height, width, *planes.shape[2:]), np.float32)
+    for start in range(0, height, BLOCK):
+        block = rows[start : start + BLOCK]
+        first, end = block.indices.min(), block.indices.max() + 1
+        under = planes[first:end].astype(np.float64).reshape(end - first, -1)
+        means = (block[:, first:end] @ under).reshape(block.shape[0], planes.shape[1], -1)
+        means = columns @ np.swapaxes(means, 0, 1).reshape(planes.shape[1], -1)
+        out[start : start + BLOCK] = np.swapaxes(means.reshape(width, block.shape[0], *planes.shape[2:]), 0, 1)
+    return out
+
+
+def _weights(pixels: int, low: float, high: float, cells: int) -> csr_array:
+    """The share of each pixel (columns) in the mean of each cell (rows) along one axis; every row sums to 1."""
+    size = (high - low) / cells
+    reach = max(size, 1.0)
+    begin = low + (np.arange(cells) + 0.5) * size - reach / 2
+    pixel = np.floor(begin)[:, None] + np.arange(int(np.ceil(reach)) + 1)
+    shared = np.minimum(pixel + 1, begin[:, None] + reach) - np.maximum(pixel, begin[:, None])
+    shared = shared.clip(min=0)
+    shared /= shared.sum(1, keepdims=True)
+    cell, tap = np.nonzero(shared)
+    inside = pixel[cell, tap].clip(0, pixels - 1).astype(np.int32)
+    return csr_array((shared[cell, tap], (cell, inside)), shape=(cells, pixels))
