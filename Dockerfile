@@ -33,7 +33,7 @@ RUN mkdir recon_lib && touch recon_lib/__init__.py README.md LICENSE NOTICE \
     && find /opt/venv -type d '(' -name tests -o -name test ')' -prune -exec rm -r '{}' +
 COPY --from=workbench / ./
 # Any user id can write what has to be written: the home, and numba's cache, which is filled here.
-ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon GOMP_SPINCOUNT=5000 RECON_PURPOSE=cpu
+ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon RECON_PURPOSE=cpu
 RUN groupadd --gid "${RECON_GID}" recon && useradd --uid "${RECON_UID}" --gid "${RECON_GID}" --create-home recon \
     && python -m recon_lib.machine.warm && jupyter lab --version && install -d -m 1777 outputs weights \
     && chmod -R a+rwX /home/recon /var/cache/recon notebooks params
@@ -88,7 +88,7 @@ COPY --from=nvdiffrast /wheels /opt/wheels
 RUN pip install --no-cache-dir --no-deps "${FLASH_ATTN}" /opt/wheels/*.whl
 COPY --from=reconviagen /opt/reconviagen /opt/reconviagen
 COPY --from=workbench / ./
-ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon GOMP_SPINCOUNT=5000 RECON_PURPOSE=gpu \
+ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon RECON_PURPOSE=gpu \
     RECONVIAGEN_ROOT=/opt/reconviagen SPCONV_ALGO=native PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 RUN groupadd --gid "${RECON_GID}" recon && useradd --uid "${RECON_UID}" --gid "${RECON_GID}" --create-home recon \
     && python -m recon_lib.machine.warm && install -d -m 1777 outputs weights \

@@ -4,9 +4,6 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-# Threads that wait spin for microseconds, then sleep: endless spinning makes a busy machine many times slower.
-export GOMP_SPINCOUNT ?= 5000
-
 .PHONY: demo test test-long test-upstream lab bench pictures lint clean
 
 demo: $(INSTALLED)

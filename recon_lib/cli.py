@@ -12,14 +12,12 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recon_lib.progress import Progress
 from recon_lib.stages import COARSE, FINISHED, INGEST, METRICS, MODES, STAGES
+from recon_lib.weights import commands as commands_of_weights
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a closed terminal ends a run as Ctrl-C does
@@ -113,36 +111,6 @@ def _run_folder(
     return folder
 
 
-def list_weights(options: argparse.Namespace) -> int:
-    folder = _folder(options)
-    print(_needs(folder))
-    print(f"folder: {folder}")
-    return DONE
-
-
-def fetch_weights(options: argparse.Namespace) -> int:
-    from recon_lib.weights import fetch
-
-    folder, revisions = _folder(options), dict(_revision(item) for item in options.revision)
-    print(_needs(folder), flush=True)
-    with _bar() as progress:
-        fetched = fetch.fetch(folder, revisions, progress)
-    for id, revision in fetched.items():
-        print(f"fetched {id} {revision}")
-    print(f"whole: {folder}")
-    return DONE
-
-
-def verify_weights(options: argparse.Namespace) -> int:
-    from recon_lib.weights import store
-
-    folder = _folder(options)
-    with _bar() as progress:
-        store.verify(folder, progress)
-    print(f"ok: every file in {folder} has the sha256 of its {store.LOCK}")
-    return DONE
-
-
 def examine(options: argparse.Namespace) -> int:
     from recon_lib.machine import doctor
     from recon_lib.show import tables
@@ -169,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting = commands.add_parser("report", help="write a run's report.html from what its folder has")
     reporting.set_defaults(command=report)
     reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
-    _add_weights(commands.add_parser("weights", help="the weights that ReconViaGen needs"))
+    commands_of_weights.add_arguments(commands.add_parser("weights", help="the weights that ReconViaGen needs"))
     examining = commands.add_parser("doctor", help="what this machine has of what is needed, and what mends it")
     examining.set_defaults(command=examine)
     examining.add_argument("--json", action="store_true", help="a list of rows: name, state, found, needed, mend")
@@ -217,19 +185,6 @@ def _add_asked(command: argparse.ArgumentParser, source: argparse._ActionsContai
     command.add_argument("--notebooks", metavar="DIR", help="the stages' notebooks")
 
 
-def _add_weights(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="what is needed, under which licence, and what is there")
-    fetching = actions.add_parser("fetch", help="download what is not there; an interrupted download goes on")
-    verifying = actions.add_parser("verify", help="hash every file and compare it with the folder's lock")
-    for action, called in ((listing, list_weights), (fetching, fetch_weights), (verifying, verify_weights)):
-        action.set_defaults(command=called)
-        action.add_argument("--folder", metavar="DIR", help="else RECON_WEIGHTS, else weights/ in the repository")
-    fetching.add_argument(
-        "--revision", action="append", default=[], metavar="ID=REVISION", help="another one than is pinned"
-    )
-
-
 def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], str]:
     """The parameters asked for, and the run's name if none is given."""
     from recon_lib.chain import params
@@ -267,44 +222,6 @@ def _setting(item: str) -> tuple[str, str, Any]:
         return found[1], found[2], yaml.safe_load(found[3])
     except yaml.YAMLError as error:
         raise ValueError(f"--set: got {item!r}, whose value is not YAML") from error
-
-
-def _folder(options: argparse.Namespace) -> Path:
-    from recon_lib.weights import store
-
-    return Path(options.folder).expanduser().absolute() if options.folder else store.folder()
-
-
-def _revision(item: str) -> tuple[str, str]:
-    id, equals, revision = item.partition("=")
-    if not (id and equals and revision):
-        raise ValueError(f"--revision: got {item!r}, needed ID=REVISION")
-    return id, revision
-
-
-def _needs(folder: Path) -> str:
-    """The table of weights, four lines a row."""
-    from recon_lib.weights import store
-
-    there = store.provenance(folder) if (folder / store.LOCK).exists() else {}
-    return "\n".join(
-        f"{need.id}: {need.purpose}, {need.size_gb:.2g} GB\n  licence: {need.licence}\n"
-        f"  pinned: {need.revision or 'main at the first download'}\n  there: {there.get(need.id, 'not fetched')}"
-        for need in store.NEEDED
-    )
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from tqdm import tqdm
-
-    with tqdm(total=100, bar_format="{desc:48.48} {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}") as bar:
-
-        def progress(share: float, what: str) -> None:
-            bar.set_description_str(what, refresh=False)
-            bar.update(100 * share - bar.n)
-
-        yield progress
 
 
 def _say(text: str, code: int) -> int:

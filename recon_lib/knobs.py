@@ -9,16 +9,16 @@ import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
 class Parameter:
     name: str
-    default: bool | int | float | str | list
+    default: bool | int | float | str
     help: str
-    low: float = -math.inf  # inclusive; for each item of a list
-    high: float = math.inf
+    low: float | int = -math.inf  # inclusive
+    high: float | int = math.inf
     choices: tuple = ()
     is_path: bool = False  # any text will do
 
@@ -31,10 +31,15 @@ class Parameter:
 
 
 def knob(
-    default: Any, help: str, low: float = -math.inf, high: float = math.inf, choices: tuple = (), is_path: bool = False
+    default: Any,
+    help: str,
+    low: float | int = -math.inf,
+    high: float | int = math.inf,
+    choices: tuple = (),
+    is_path: bool = False,
 ) -> Any:
     """A dataclass field that is a parameter. Text has `choices` or is a path, a number has choices or a finite range."""
-    kind = type(default[0]) if isinstance(default, list) else type(default)
+    kind = type(default)
     assert kind in KINDS and "=" not in help, "papermill does not see a parameter whose comment holds an equals sign"
     assert kind is not str or choices or is_path, "text needs choices"
     assert kind not in (int, float) or choices or (math.isfinite(low) and math.isfinite(high)), "a number needs a range"
@@ -52,5 +57,5 @@ def _is_knob(f: Field) -> bool:
     return "help" in f.metadata
 
 
-def _plain(number: float) -> str:
+def _plain(number: float | int) -> str:
     return f"{number:.0f}" if number == int(number) else f"{number:g}"

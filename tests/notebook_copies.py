@@ -9,4 +9,5 @@ from recon_lib.chain import params, pipeline
 if __name__ == "__main__":
     home = Path(__file__).parents[1]
     shutil.rmtree(sys.argv[1], ignore_errors=True)
-    pipeline.parameterised(params.read(home / "params" / "ci.yaml"), Path(sys.argv[1]), home / "notebooks")
+    folder = Path(sys.argv[1]).absolute()
+    pipeline.write_copies(params.read(home / "params" / "ci.yaml"), folder, folder / "run", home / "notebooks")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recon_lib.coarse import hull, reconstruct
+from recon_lib.coarse import config, hull, reconstruct
 from recon_lib.coarse.bodies import Bodies
 from recon_lib.coarse.hull import HullConfig
 from recon_lib.coarse.reconviagen import upstream
@@ -65,7 +65,7 @@ def test_an_unknown_backend_is_refused():
 def test_a_hull_is_one_body_and_has_nothing_to_remark(jug, no_gpu):
     used = jug.subset(~jug.held_out)
     made = reconstruct.reconstruct(
-        used, "auto", "auto", HullConfig(32, 1000), reconstruct.SampleConfig(), reconstruct.GeneratedConfig()
+        used, config.BackendConfig(), HullConfig(32, 1000), config.SampleConfig(), config.GeneratedConfig()
     )
     assert made.backend == "hull" and made.bodies == (1, 1.0, 0) and made.remarks == () and made.iou == {}
     carved = hull.visual_hull([i[..., 3] / np.float32(255) for i in used.images], used.cameras, HullConfig(32, 1000))
@@ -107,7 +107,7 @@ def test_an_open_mesh_is_refused_as_it_is_and_closed_when_cleaned():
 
 def test_the_overlap_names_the_worst_view_and_breaks_no_pair_of_name_and_number():
     iou = {f"photo_{i:02}": 0.9 + i / 500 for i in range(30)}
-    made = reconstruct.Coarse(icosphere(0), None, Bodies(1, 1.0, 0), iou, "reconviagen", "", (), {})
+    made = reconstruct.Coarse(icosphere(0), None, Bodies(1, 1.0, 0), iou, "reconviagen", "cuda", "", (), {})
     first, *rest = made.overlap().splitlines()
     assert first == "mean 0.929, worst 0.900 (photo_00)" and len(rest) > 2
     pairs = [pair for line in rest for pair in line.split("   ")]

@@ -17,14 +17,18 @@ from recon_lib.raster import select
 
 NAMES = [
     "python", "packages", "torch", "CUDA", "driver", "GPU memory", "GPU memory for ReconViaGen", "nvdiffrast", "spconv",
-    "attention", "ReconViaGen's packages", "ReconViaGen", "weights", "disk", "cores", "memory", "Chromium",
+    "attention", "ReconViaGen's packages", "ReconViaGen", "weights", "disk", "cores", "threads", "memory",
+    "Chromium",
 ]  # fmt: skip
 
 
 @pytest.fixture
 def laptop():
     """The CPU path and nothing else."""
-    return Facts(python=(3, 12, 1), absent=(), torch=Package("2.13.0+cpu"), disk_gb=50.0, memory_gb=16.0, cores=4)
+    return Facts(
+        python=(3, 12, 1), absent=(), torch=Package("2.13.0+cpu"), disk_gb=50.0, memory_gb=16.0, cores=4,
+        threads=Package("omp"),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -81,6 +85,10 @@ def test_a_machine_with_everything_passes_for_all_and_one_without_a_gpu_for_the_
         ({"root": Path("/absent")}, "ReconViaGen", "missing", "ccg_"),
         ({"weights": ("wrong", "model.safetensors: truncated")}, "weights", "wrong", "ccg_"),
         ({"weights": ("missing", "no lock")}, "weights", "missing", "ccg_"),
+        ({"threads": Package("workqueue")}, "threads", "wrong", "ccgr"),
+        ({"threads": Package("tbb")}, "threads", "wrong", "ccgr"),
+        ({"threads": Package(problem="ValueError: no TBB")}, "threads", "wrong", "ccgr"),
+        ({"threads": Package()}, "threads", "missing", "ccgr"),
         ({"chromium": None}, "Chromium", "missing", "ccgr"),
     ],
 )
@@ -200,7 +208,8 @@ def test_it_runs_where_packages_do_not_load():
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=False)
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert (done.returncode, done.stderr) == (1, "")
-    assert {rows[name]["state"] for name in ("torch", "memory", "weights")} == {"wrong"}
+    assert {rows[name]["state"] for name in ("torch", "memory")} == {"wrong"}
+    assert rows["weights"]["state"] == "missing"  # which can be told without any package
 
 
 def test_it_takes_seconds_of_the_processor_not_a_minute():

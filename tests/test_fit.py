@@ -1,4 +1,3 @@
-import asyncio
 from collections import deque
 from dataclasses import replace
 
@@ -126,7 +125,7 @@ def test_a_non_finite_loss_stops_with_its_step_and_keeps_the_last_good_state(bal
     broken.rgba[3] = float("nan")
     setup = refine.Setup(torch.eye(4), broken, None, ball, ball)
     steps = refine.run(setup, fit.FitConfig(steps=6, batch=1), cpu)
-    result = asyncio.run(headless.Batch(steps, 6, silent).finished())
+    result = headless.run_to_end(steps, 6, silent)
     assert "is not finite" in result.error and f"step {len(result.history) + 1}:" in result.error
     assert torch.isfinite(result.mesh.verts).all() and torch.isfinite(result.mesh.texture).all()
     with pytest.raises(FloatingPointError, match="the last good state is kept"):

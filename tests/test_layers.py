@@ -1,83 +1,110 @@
-"""Imports point down the layers, and the heavy ones stand in one place."""
+"""The house: which rooms there are follows from the folders, and imports never point down."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
+from recon_lib.threads import DEFAULTS
+
 LIB = Path(__file__).parents[1] / "recon_lib"
-LAYERS = (
-    {"camera", "mesh", "colour", "losses", "isosurface", "raster", "shading", "distortion", "carving", "resample"},
-    {
-        "render", "hull", "uv", "fit", "large_steps", "topology", "crops", "refine", "align", "silhouettes", "camera_fit",
-        "metrics", "warm", "bake", "normal_map", "bodies",
-    },
-    {
-        "ingest", "photos", "plain", "posed", "transforms", "colmap", "mask_files", "poses", "masks", "triage", "scene",
-        "meshio", "hdr", "coarse", "reconviagen", "weights", "download", "fetch", "machine", "doctor", "verdict", "run",
-        "params", "report", "figures", "stills", "viewer", "widgets",
-    },
-    {"engine", "reuse", "pipeline", "batch", "cli"},
-)  # fmt: skip
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-MAY_USE = {  # third-party packages of the lower layers
-    0: {"torch", "numpy", "scipy", "numba", "jaxtyping", "nvdiffrast"},
-    1: {"torch", "numpy", "scipy", "numba", "jaxtyping", "skimage", "xatlas", "trimesh", "cholespy", "gpytoolbox", "PIL",
-        "fast_simplification", "cv2"},
-}  # fmt: skip
-STANDARD = {
-    "math",
-    "dataclasses",
-    "typing",
-    "types",
-    "collections",
-    "logging",
-    "functools",
-    "importlib",
-    "itertools",
-    "concurrent",
-    "threading",
+# From the top of the house to its bottom. A row imports rows above it and itself, but rooms of one row never each other.
+ROWS = (
+    {"camera", "colour", "files", "frames", "knobs", "mesh", "progress", "stages", "threads"},
+    {"raster", "shading", "isosurface", "render"},
+    {"weights"},
+    {"photos"},
+    {"surface"},
+    {"coarse", "refine"},
+    {"verdict"},
+    {"show"},
+    {"chain"},
+    {"machine"},
+    {"cli"},
+)
+ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+RENDERER = {"raster", "shading", "isosurface", "render"}  # one row, whose rooms build on one another
+HEAVY = {  # packages that stand in one module, which only those import who need them
+    "pycolmap": {"colmap"},
+    "pythreejs": {"viewer"},
+    "papermill": {"engine", "kernels"},
+    "nvdiffrast": {"cuda"},
+    "xatlas": {"uv"},
+    "cholespy": {"large_steps"},
+    "ipywidgets": {"panel"},
+    "numba": {"threads", "carving", "attributes", "coverage", "cubes", "edges", "sampling"},
+}
+MAY_USE = {  # third-party packages of the rooms that are maths
+    "vocabulary": {"torch", "numpy", "scipy", "numba", "jaxtyping"},
+    "renderer": {"torch", "numpy", "scipy", "numba", "jaxtyping", "nvdiffrast"},
 }
 
 
-def modules():
+def modules() -> list[Path]:
     return [p for p in sorted(LIB.rglob("*.py")) if p.name != "__init__.py"]
 
 
+def room(path: Path) -> str:
+    return path.relative_to(LIB).parts[0].removesuffix(".py")
+
+
 def imports(path: Path) -> set[str]:
-    """`recon_lib.x` for our own, the top package for the others."""
+    """`recon_lib.x.y` for our own, the top package for the others."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {
-                alias.name if alias.name.startswith("recon_lib") else alias.name.split(".")[0] for alias in node.names
-            }
-        elif isinstance(node, ast.ImportFrom) and node.module == "recon_lib":
-            found |= {f"recon_lib.{alias.name}" for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module if node.module.startswith("recon_lib") else node.module.split(".")[0])
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name if name.startswith("recon_lib") else name.split(".")[0] for name in names}
     return found
 
 
-def level(path: Path) -> int:
-    return LEVEL[path.relative_to(LIB).parts[0].removesuffix(".py")]
+def rooms_used(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("recon_lib.") and "__" not in name}
+
+
+def allowed(importing: str, imported: str) -> bool:
+    if importing == imported or {importing, imported} <= RENDERER:
+        return True
+    if importing in ROWS[0] and imported in ROWS[0]:
+        return True
+    return ROW[imported] < ROW[importing]
+
+
+def test_every_file_has_a_room_and_every_room_a_file():
+    assert {room(path) for path in modules()} == set(ROW)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(LIB)))
-def test_imports_never_point_up(path):
-    own = {name.split(".")[1] for name in imports(path) if name.startswith("recon_lib.")}
-    assert {name for name in own if LEVEL[name] > level(path)} == set()
+def test_imports_never_point_down(path):
+    assert {other for other in rooms_used(path) if not allowed(room(path), other)} == set()
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if level(p) in MAY_USE], ids=lambda p: str(p.relative_to(LIB)))
-def test_the_lower_layers_use_only_their_packages(path):
-    others = {name for name in imports(path) if not name.startswith("recon_lib")} - STANDARD
-    assert others <= MAY_USE[level(path)]
+def test_the_rule_says_no_to_an_import_that_points_down_and_between_neighbours():
+    assert not allowed("photos", "surface") and not allowed("coarse", "refine") and not allowed("mesh", "render")
+    assert allowed("refine", "photos") and allowed("render", "shading") and allowed("coarse", "coarse")
 
 
-def test_heavy_optional_packages_stand_in_one_module():
-    for package, home in {"pycolmap": {"colmap"}, "pythreejs": {"viewer"}, "papermill": {"engine", "pipeline"}}.items():
-        assert {p.stem for p in modules() if package in imports(p)} == home
+@pytest.mark.parametrize("path", [p for p in modules() if ROW[room(p)] < 2], ids=lambda p: str(p.relative_to(LIB)))
+def test_the_vocabulary_and_the_renderer_use_only_their_packages(path):
+    import sys
+
+    others = {name for name in imports(path) if not name.startswith("recon_lib")} - sys.stdlib_module_names
+    assert others <= MAY_USE["vocabulary" if ROW[room(path)] == 0 else "renderer"]
+
+
+@pytest.mark.parametrize("package", HEAVY)
+def test_a_heavy_package_stands_where_it_is_said_to(package):
+    assert {p.stem for p in modules() if package in imports(p)} == HEAVY[package]
+
+
+def test_environment_and_search_path_are_changed_in_the_places_that_say_so():
+    changing = ("os.environ[", "os.environ.setdefault", "sys.path[", "sys.path.insert", "set_num_threads")
+    found = {p.stem for p in modules() if any(word in p.read_text() for word in changing)}
+    assert found == {"threads", "upstream"} and DEFAULTS
 
 
 def test_no_module_is_longer_than_300_lines_or_a_drawer():

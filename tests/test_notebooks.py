@@ -2,17 +2,16 @@
 
 import ast
 import json
+import math
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from recon_lib import knobs
 from recon_lib.chain import params
-from recon_lib.coarse import hull
-from recon_lib.photos import ingest
-from recon_lib.refine import fit
+from recon_lib.stages import STAGES
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 PRESETS = sorted((Path(__file__).parents[1] / "params").glob("*.yaml"))
@@ -23,7 +22,7 @@ def cells(path: Path) -> list[dict]:
 
 
 def test_there_is_one_notebook_a_stage():
-    assert [p.stem for p in NOTEBOOKS] == list(params.STAGES)
+    assert [p.stem for p in NOTEBOOKS] == list(STAGES)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -40,35 +39,43 @@ def test_cells_are_short_hold_no_logic_and_stand_under_a_sentence(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_every_parameter_has_a_help_and_every_number_a_range(path):
-    for name, parameter in params.defaults(path).items():
+def test_the_parameters_cell_shows_what_the_configs_hold(path):
+    shown = ["".join(c["source"]) for c in cells(path) if "parameters" in c["metadata"].get("tags", [])]
+    assert shown == [params.cell(path.stem, {})], "tests/show_parameters.py writes the cells anew"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_text_has_choices_and_numbers_have_a_finite_range_that_holds_the_default(stage):
+    for name, parameter in params.declared(stage).items():
         assert parameter.help, name
-        if isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool):
-            assert parameter.low is not None and parameter.low <= parameter.default <= parameter.high, name
+        default = parameter.default
+        if isinstance(default, str):
+            assert parameter.is_path or default in parameter.choices, name
+        elif not isinstance(default, bool):
+            finite = math.isfinite(parameter.low) and math.isfinite(parameter.high)
+            assert default in parameter.choices or (finite and parameter.low <= default <= parameter.high), name
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_every_parameter_is_used_outside_its_cell(path):
-    code = "\n".join(
-        "".join(c["source"])
-        for c in cells(path)
-        if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", [])
-    )
-    names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-    assert set(params.defaults(path)) <= names
+def test_every_parameter_is_used_by_name_or_by_a_config_that_the_notebook_fills(path):
+    code = "\n".join("".join(c["source"]) for c in cells(path) if c["cell_type"] == "code")
+    tree = ast.parse(code, mode="exec")
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    filled = [c for c in params.CONFIGS[path.stem] if re.search(rf"stage\.config\((\w+\.)?{c.__name__}\)", code)]
+    known = names | {name for config in filled for name in knobs.parameters(config)}
+    assert set(params.declared(path.stem)) <= known
 
 
-@pytest.mark.parametrize(
-    ("stage", "config"),
-    [("1_ingest", ingest.IngestConfig), ("2_reconviagen", hull.HullConfig), ("3_nvdiffrec", fit.FitConfig)],
-)
-def test_a_knob_has_one_default(stage, config):
-    shown = params.defaults(Path(__file__).parents[1] / "notebooks" / f"{stage}.ipynb")
-    both = [field for field in fields(config) if field.name in shown]
-    assert both and {f.name: f.default for f in both} == {f.name: shown[f.name].default for f in both}
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_ends_in_a_reading_that_answers_its_title(path):
+    texts = [c for c in cells(path) if c["cell_type"] == "markdown"]
+    question = re.search(r":\s*(.+\?)", "".join(texts[0]["source"]))[1]
+    last = "".join(texts[-1]["source"])
+    assert last.startswith("**Reading.**") and question[1:] in last
+    assert cells(path)[-1]["cell_type"] == "code" and "reading(" in "".join(cells(path)[-1]["source"])
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_every_parameter_file_is_accepted(path):
     for stage, values in yaml.safe_load(path.read_text()).items():
-        params.check(Path(__file__).parents[1] / "notebooks" / f"{stage}.ipynb", values or {})
+        params.check(stage, values or {})

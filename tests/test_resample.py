@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recon_lib.resample import area_means
+from recon_lib.photos.resample import area_means
 
 BOXES = [
     ((0.0, 0.0, 30.0, 20.0), 7, 3),

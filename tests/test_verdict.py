@@ -12,16 +12,15 @@ from recon_lib import camera
 from recon_lib.photos import scene
 from recon_lib.raster import cpu
 from recon_lib.surface import meshio, placement
-from recon_lib.surface.checks import Topology
+from recon_lib.surface.checks import MeshChecks
 from recon_lib.verdict import judge
 from recon_lib.verdict.images import Score
 
-SOUND = Topology(0, 0, 0, 0, 1, 0, 0)
+SOUND = MeshChecks(0, 0, 0, 0, 1, 0, 0)
 
 
 def judged(mesh, photos: scene.Scene) -> dict:
-    scored = judge.score(mesh, photos, cpu)
-    return judge.judge(scored.mean, scored.topology, scored.label, len(scored.views))
+    return judge.judge(judge.score(mesh, photos, cpu, set()), None, "refined/mesh.glb")
 
 
 def statuses(result: dict) -> dict:
@@ -113,22 +112,36 @@ def test_scores_on_used_views_are_labelled_and_at_most_a_warning(painted_jug, fe
     ],
 )
 def test_both_scores_must_pass_for_a_level(psnr, ssim, expected):
-    assert judge.judge(Score(psnr, ssim, 99.0, 1.0, 1.0), SOUND, judge.HELD_OUT, 8)["status"] == expected
+    assert judge.decide(Score(psnr, ssim, 99.0, 1.0, 1.0), SOUND, judge.HELD_OUT, 8)["status"] == expected
 
 
 def test_a_vertex_that_is_not_finite_fails():
-    result = judge.judge(Score(40.0, 0.99, 40.0, 0.99, 1.0), SOUND._replace(non_finite_vertices=1), judge.HELD_OUT, 8)
+    result = judge.decide(Score(40.0, 0.99, 40.0, 0.99, 1.0), SOUND._replace(non_finite_vertices=1), judge.HELD_OUT, 8)
     assert result["status"] == "failure"
 
 
 def test_what_is_written_is_what_was_judged(painted_jug, few, tmp_path):
     meshio.save(painted_jug, tmp_path, few.up)
-    scored = judge.score(meshio.load(tmp_path / "mesh.glb"), few, cpu)
-    result = judge.judge(scored.mean, scored.topology, scored.label, len(scored.views))
-    judge.save(tmp_path, result, scored, None, "refined/mesh.glb")
+    scored = judge.score(meshio.load(tmp_path / "mesh.glb"), few, cpu, set())
+    judge.save(tmp_path, judge.judge(scored, None, "refined/mesh.glb"), scored)
     written = json.loads((tmp_path / "verdict.json").read_text())
     assert {"status", "psnr_db", "ssim", "psnr_full_db", "ssim_full", "mask_iou", "views", "checks"} <= set(written)
     assert all(set(c) == {"name", "value", "limit", "unit", "status"} for c in written["checks"])
     rows = list(csv.DictReader((tmp_path / "views.csv").open()))
     assert sum(float(r["psnr_db"]) for r in rows) / len(rows) == pytest.approx(written["psnr_db"])
     assert len(list((tmp_path / "renders").glob("*.png"))) == len(list((tmp_path / "errors").glob("*.png"))) == 4
+
+
+def test_a_held_out_photo_that_the_mesh_was_made_of_is_refused_by_name(painted_jug, few):
+    second = list(scene.digests(few).values())[1]
+    with pytest.raises(ValueError, match=f"held out: got {few.names[1]}, which the mesh was made of"):
+        judge.score(painted_jug, few, cpu, {second, "another"})
+
+
+def test_the_reason_names_every_check_that_decided():
+    assert (
+        judge.decide(Score(30.0, 0.9, 99.0, 1.0, 1.0), SOUND, judge.HELD_OUT, 8)["reason"]
+        == "All 10 checks are normal."
+    )
+    bad = judge.decide(Score(19.0, 0.8, 99.0, 1.0, 1.0), SOUND._replace(bodies=2), judge.HELD_OUT, 8)
+    assert "failure, because PSNR in the mask is 19 dB, needs >= 25" in bad["reason"] and "bodies" not in bad["reason"]

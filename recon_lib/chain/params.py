@@ -8,7 +8,6 @@ equal. A parameter file is YAML, one run per file, and maps notebook to name to 
 import difflib
 import json
 import math
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -81,12 +80,11 @@ def check(stage: str, values: dict[str, Any]) -> dict[str, Any]:
     problems += [
         f"{name}: got {_shown(value)}, needed {wanted}"
         for name, value in values.items()
-        if name in known
-        for wanted in _needed(known[name], value)
+        if name in known and (wanted := _needed(known[name], value))
     ]
     if problems:
         raise ValueError("\n".join(f"{stage}: {problem}" for problem in problems))
-    return {name: _converted(known[name].default, value) for name, value in values.items()}
+    return {name: type(known[name].default)(value) for name, value in values.items()}
 
 
 def unknown(name: str, known: tuple[str, ...]) -> str:
@@ -100,27 +98,18 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def _needed(parameter: Parameter, value: Any) -> Iterator[str]:
-    """What was needed instead of the value; nothing when it will do."""
-    if not isinstance(parameter.default, list):
-        yield from _needed_item(parameter, type(parameter.default), value)
-    elif not isinstance(value, list):
-        yield KINDS[list]
-    elif parameter.default:
-        for item in value:
-            for wanted in _needed_item(parameter, type(parameter.default[0]), item):
-                yield f"{wanted}, for {item!r}"
-
-
-def _needed_item(parameter: Parameter, kind: type[Any], value: Any) -> Iterator[str]:
+def _needed(parameter: Parameter, value: Any) -> str | None:
+    """What was needed instead of the value; None when it will do."""
+    kind: type[Any] = type(parameter.default)
     if type(value) is not kind and not (kind is float and type(value) is int):
-        yield KINDS[kind] + _hint(kind, value)
-    elif kind in (int, float) and not math.isfinite(value):
-        yield "a finite number"
-    elif kind in (int, float) and not parameter.low <= value <= parameter.high:
-        yield f"{parameter.low:g} to {parameter.high:g}"
-    elif parameter.choices and value not in parameter.choices:
-        yield f"one of {', '.join(map(str, parameter.choices))}"
+        return KINDS[kind] + _hint(kind, value)
+    if kind in (int, float) and not math.isfinite(value):
+        return "a finite number"
+    if kind in (int, float) and not parameter.low <= value <= parameter.high:
+        return f"{parameter.low:g} to {parameter.high:g}"
+    if parameter.choices and value not in parameter.choices:
+        return f"one of {', '.join(map(str, parameter.choices))}"
+    return None
 
 
 def _hint(kind: type, value: Any) -> str:
@@ -139,9 +128,3 @@ def _hint(kind: type, value: Any) -> str:
 
 def _shown(value: Any) -> str:
     return "nothing (null)" if value is None else f"{value!r} ({type(value).__name__})"
-
-
-def _converted(default: Any, value: Any) -> Any:
-    if isinstance(default, list) and default:
-        return [_converted(default[0], item) for item in value]
-    return float(value) if isinstance(default, float) else value

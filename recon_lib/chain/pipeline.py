@@ -7,37 +7,25 @@ the notebook that runs, so a default that was edited in a template changes nothi
 kernels need the memory.
 """
 
-import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
-from papermill.engines import papermill_engines
-from papermill.exceptions import PapermillExecutionError
-from tqdm import tqdm
 
 from recon_lib import files
-from recon_lib.chain import copies, lock, reuse
+from recon_lib.chain import copies, kernels, lock, reuse
 from recon_lib.chain import params as parameters
 from recon_lib.chain import run as records
-from recon_lib.chain.engine import NAME, PollingEngine
 from recon_lib.stages import FINISHED, INGEST, OUTPUTS, STAGES, after
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TIMEOUT_S = 6 * 3600.0  # for one stage
 SOFT_LIMIT_S = 7200.0  # for a run: refinement ends there and keeps its best
-KERNEL_START_S = 120
-POLL_S = 0.3
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +76,9 @@ def run(
             _close(folder, stage, "interrupted", f"{stage}: interrupted")
             raise
         except Exception as error:  # whatever went wrong, the run folder says so
-            _close(folder, stage, "failed", f"{stage}: {_one_line(error)}")
+            _close(folder, stage, "failed", f"{stage}: {kernels.one_line(error)}")
             _report_failure(folder)
-            raise StageError(stage, _one_line(error)) from error
+            raise StageError(stage, kernels.one_line(error)) from error
         _close(folder, stage, "done", None)
         if time.time() > began + soft_limit_s:
             files.write_json(folder / "run.json", records.load(folder) | {"over_soft_limit_s": soft_limit_s})
@@ -207,7 +195,7 @@ def _set_stage(folder: Path, stage: str, entry: dict[str, Any]) -> None:
 
 
 def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tuple[float, float], bar: bool) -> None:
-    began, gpu_before = time.monotonic(), _gpu_memory_mb()
+    began, gpu_before = time.monotonic(), kernels.gpu_memory_mb()
     timeout_s, deadline = limits
     for later in after(stage):  # pending, and so not reused
         _set_stage(folder, later, {"state": "pending"})
@@ -215,14 +203,12 @@ def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tu
     _set_stage(folder, stage, {"state": "running", "started": records.now(), "parameters": values})
     records.write_progress(folder, stage, 0.0, "starting the kernel", None)
     copy = _write_copy(stage, notebooks, folder, values | {"run_dir": _relative(folder, notebooks)})
-    with _bar(stage, folder, bar):
-        _papermill(
+    with kernels.progress_bar(stage, folder, bar):
+        kernels.execute(
             copy,
-            engine_name=NAME,
             cwd=notebooks.parent,
-            start_timeout=KERNEL_START_S,
             execution_timeout=timeout_s,
-            kernel_env=_kernel_environment() | {"RECON_DEADLINE": str(deadline)},
+            kernel_env=kernels.environment() | {"RECON_DEADLINE": str(deadline)},
             kernel_log=folder / "kernel.log",
         )
     entry = records.load(folder)["stages"][stage]
@@ -231,7 +217,7 @@ def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tu
         raise RuntimeError("the notebook ended without finishing its stage")
     entry["seconds"] = round(time.monotonic() - began, 3)
     if gpu_before is not None:  # the kernel has ended, so what it held is free again
-        entry["gpu_memory_mb"] = {"before": gpu_before, "after": _gpu_memory_mb()}
+        entry["gpu_memory_mb"] = {"before": gpu_before, "after": kernels.gpu_memory_mb()}
     _set_stage(folder, stage, entry)
 
 
@@ -239,64 +225,6 @@ def _put_away(folder: Path, stage: str) -> None:
     copies.set_aside(folder, stage)
     shutil.rmtree(folder / OUTPUTS[stage], ignore_errors=True)
     (folder / f"{stage}.ipynb").unlink(missing_ok=True)
-
-
-def _gpu_memory_mb() -> float | None:
-    """In use on all GPUs, MiB, by every process; None without NVIDIA's driver."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-    return sum(map(float, told)) if told else None
-
-
-def _papermill(copy: Path, **options: Any) -> None:
-    """Executes a notebook in its place. papermill would read braces in a path as fields."""
-    papermill_engines.register(NAME, PollingEngine)
-    path = str(copy).replace("{", "{{").replace("}", "}}")
-    options |= {"kernel_name": "python3", "language": "python", "progress_bar": False}
-    papermill.execute_notebook(path, path, **options)
-
-
-def _kernel_environment() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-    inline = "module://matplotlib_inline.backend_inline"
-    ours = {"RECON_BATCH": "1", "GOMP_SPINCOUNT": "5000", "MPLBACKEND": inline}
-    return environment | ours | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}  # fragments cost gigabytes
-
-
-@contextmanager
-def _bar(stage: str, folder: Path, shown: bool) -> Iterator[None]:
-    """A console bar that follows progress.json; a log file gets a line a minute."""
-    ended = threading.Event()
-    form = "{desc:<14}{percentage:3.0f}% |{bar:30}| {elapsed}{postfix}"
-    rare = 0.1 if sys.stderr.isatty() else 60.0
-    with tqdm(total=100, desc=stage, bar_format=form, mininterval=rare, disable=not shown) as bar:
-
-        def follow() -> None:
-            while not ended.wait(POLL_S):
-                show()
-            show()
-
-        def show() -> None:
-            progress = json.loads((folder / "progress.json").read_text())
-            bar.set_postfix_str(progress["what"], refresh=False)
-            bar.update(progress["percent"] - bar.n)
-
-        follower = threading.Thread(target=follow, daemon=True)
-        follower.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            follower.join()
-
-
-def _one_line(error: Exception) -> str:
-    name, text = type(error).__name__, str(error)
-    if isinstance(error, PapermillExecutionError):
-        name, text = error.ename, error.evalue
-    return f"{name}: {'; '.join(line.strip() for line in text.splitlines() if line.strip())}"
 
 
 def write_report(folder: Path) -> None:
@@ -310,4 +238,4 @@ def _report_failure(folder: Path) -> None:
     try:
         write_report(folder)
     except Exception as error:  # the stage's own error is the one to tell
-        log.warning("no report: %s", _one_line(error))
+        log.warning("no report: %s", kernels.one_line(error))

@@ -1,7 +1,8 @@
 """When a stage's result stands: its key and its files are the recorded ones, never because a file exists.
 
 The key hashes the stage's notebook but for its `parameters` cell, the whole library's source, the parameters in force, the
-key of the nearest stage before that has one, for 1_ingest the photos, and where a parameter is `auto` what the machine has.
+key of the nearest stage before that has one, for 1_ingest the photos, and where backend or device is `auto` what the machine
+has.
 """
 
 import hashlib
@@ -33,7 +34,13 @@ def key(folder: Path, stage: str, notebooks: Path, values: dict[str, Any], input
     before = next((found for found in reversed(earlier) if found), None) if earlier else inputs
     source = copies.sources(notebooks / f"{stage}.ipynb")
     library = {name: digest for name, digest in files.hashes(LIBRARY, LIBRARY).items() if name.endswith(".py")}
-    content = [source, library, values, before, _machine() if "auto" in values.values() else None]
+    content = [
+        source,
+        library,
+        values,
+        before,
+        _machine() if "auto" in (values.get("backend"), values.get("device")) else None,
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

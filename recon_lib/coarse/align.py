@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from recon_lib import camera, frames
+from recon_lib import camera, frames, threads
 from recon_lib.camera import Cameras
 from recon_lib.coarse import silhouettes
 from recon_lib.coarse.config import AlignConfig
@@ -26,7 +26,6 @@ from recon_lib.mesh import Mesh
 from recon_lib.photos import framing
 from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.refine import fit
 
 NARROW = np.radians(2)  # rays that lie closer together on average say nothing about distance
 POSES_AT_ONCE = 64  # that are drawn together
@@ -56,7 +55,7 @@ def fit_similarity(
     contradict.
     """
     check(mesh, alphas, cameras)
-    fit.one_torch_thread()
+    threads.one_torch_thread()
     progress(0.0, "measuring masks")
     T_unit_mesh = frames.unit_frame(mesh.verts).double()
     T_ball_world = ball_frame(alphas, cameras, 1 / T_unit_mesh[0, 0].item())

@@ -64,7 +64,7 @@ def solid(mesh: Mesh, config: HullConfig, progress: Progress = silent) -> Mesh:
     spacing = float((high - low).max() / (config.resolution - 1))
     shape = np.ceil((high - low) / spacing).astype(int) + 3
     origin = low - spacing
-    progress(0, "filling the mesh")
+    progress(0.0, "filling the mesh")
     points = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1) * spacing + origin
     around = gpytoolbox.fast_winding_number(points.reshape(-1, 3), verts, faces)
     inside = around.reshape(shape) > 0.5

@@ -1,9 +1,11 @@
 """Kernel of the visual hull: one view's word on every point of a grid. Lengths are world units."""
 
-from numba import njit, prange
+from numba import prange
+
+from recon_lib.threads import parallel_kernel
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def carve(field, origin, spacing, T, k, distance):
     """Raises `field` (X Y Z) to the signed distance that a view claims, where it sees the point.
 

@@ -26,7 +26,7 @@ def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, 
 
     Raises ValueError where the masks contradict the cameras: no point is inside all of them.
     """
-    progress(0, "measuring masks")
+    progress(0.0, "measuring masks")
     with ThreadPoolExecutor() as pool:
         distances = list(pool.map(signed_distance, alphas))
     progress(0.2, "bounding the object")

@@ -66,6 +66,7 @@ def rows(facts: Facts) -> list[Row]:
         _row("disk", facts.disk_gb >= DISK_GB, f"{facts.disk_gb:.1f} GB free in outputs", f"{DISK_GB:g} GB",
              "delete runs in outputs"),
         _row("cores", facts.cores >= 1, str(facts.cores), "1", ""),
+        _threads(facts.threads),
         _row("memory", facts.memory_gb is not None and facts.memory_gb >= MEMORY_GB,
              "unknown: psutil does not load" if facts.memory_gb is None else f"{facts.memory_gb:.1f} GB",
              f"{MEMORY_GB:g} GB", "use a machine or a container with more memory"),
@@ -122,6 +123,16 @@ def _gpu_memory(name: str, gpu: Gpu | None, needed_gb: float) -> Row:
         return Row(name, MISSING, "no GPU", f"{needed_gb:g} GB free", "mend CUDA first")
     mend = "nvidia-smi: end what else uses it, or take a larger one"
     return _row(name, gpu.free_gb >= needed_gb, f"{gpu.free_gb:.1f} GB free", f"{needed_gb:g} GB free", mend)
+
+
+def _threads(layer: Package) -> Row:
+    """The kernels run on any: workqueue takes one kernel at a time, and TBB may spin for minutes when a process ends."""
+    needed = "omp; workqueue and tbb do, less well"
+    if layer.version is None:
+        found = "numba is not installed" if layer.problem is None else f"does not start: {layer.problem}"
+        return Row("threads", MISSING if layer.problem is None else WRONG, found, needed, "unset NUMBA_THREADING_LAYER")
+    return _row("threads", layer.version == "omp", layer.version, needed,
+                "unset NUMBA_THREADING_LAYER; apt-get install libgomp1")  # fmt: skip
 
 
 def _attention(facts: Facts) -> Row:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recon_lib import threads
+
 OK, MISSING, WRONG = "ok", "missing", "wrong"
 IMPORTED = {
     "nvdiffrast": "nvdiffrast.torch",
@@ -58,6 +60,7 @@ class Facts:
     disk_gb: float = 0.0
     memory_gb: float | None = None
     cores: int = 1
+    threads: Package = Package()  # its version is the name of the library that runs the kernels' threads
     chromium: str | None = None
 
 
@@ -85,6 +88,7 @@ def probe(outputs: Path) -> Facts:
         disk_gb=shutil.disk_usage(here).free / 2**30,
         memory_gb=psutil.virtual_memory().total / 2**30 if psutil else None,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        threads=_threads(),
         chromium=chromium(),
     )
 
@@ -111,6 +115,16 @@ def _gpu(torch: Any) -> tuple[Gpu | None, str | None]:
         return Gpu(torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0] / 2**30), None
     except RuntimeError as error:
         return None, " ".join(str(error).split())[:200]
+
+
+def _threads() -> Package:
+    numba, _ = load("numba")
+    if numba.version is None:
+        return numba
+    try:
+        return Package(threads.layer())
+    except ValueError as error:  # NUMBA_THREADING_LAYER names what is not there
+        return Package(problem=" ".join(str(error).split())[:200])
 
 
 def _absent() -> tuple[str, ...]:

@@ -4,12 +4,13 @@ Tasks are (view, band of rows) as in `coverage`; each has its own sum, and the s
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from recon_lib.raster.coverage import BANDS
+from recon_lib.threads import parallel_kernel
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def interpolate(attr, rast, faces, out):
     """Fills `out` (N H W A, zero on entry); `attr` is N V A or 1 V A."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
@@ -26,7 +27,7 @@ def interpolate(attr, rast, faces, out):
                 out[n, py, px, c] = u * attr[m, i, c] + v * attr[m, j, c] + (1 - u - v) * attr[m, k, c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def interpolate_derivatives(attr, rast, rast_db, faces, chosen, out):
     """Fills `out` (N H W 2k) with (dA/dX, dA/dY) of the chosen attributes."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
@@ -45,7 +46,7 @@ def interpolate_derivatives(attr, rast, rast_db, faces, chosen, out):
                 out[n, py, px, 2 * e + 1] = rast_db[n, py, px, 1] * du + rast_db[n, py, px, 3] * dv
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def interpolate_backward(attr, rast, faces, grad_out, needs_attr, grad_rast):
     """Fills `grad_rast`'s (u, v) and returns the gradient to `attr`, or an empty array when not `needs_attr`."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
@@ -74,7 +75,7 @@ def interpolate_backward(attr, rast, faces, grad_out, needs_attr, grad_rast):
     return _sum_tasks(partial, attr.shape[0], needs_attr)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def interpolate_derivatives_backward(attr, rast, rast_db, faces, chosen, grad_da, needs_attr, grad_db):
     """Fills `grad_db` and returns the gradient to `attr`, or an empty array when not `needs_attr`."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
@@ -105,7 +106,7 @@ def interpolate_derivatives_backward(attr, rast, rast_db, faces, chosen, grad_da
     return _sum_tasks(partial, attr.shape[0], needs_attr)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def _sum_tasks(partial, slices, needed):
     """Adds the tasks of each view (`slices` > 1) or of all views, in task order."""
     verts, count = partial.shape[1], partial.shape[2]

@@ -12,6 +12,8 @@ on the number of threads.
 import numpy as np
 from numba import njit, prange
 
+from recon_lib.threads import parallel_kernel
+
 BANDS = 4
 STRIPES = 8  # runs of neighbouring rows, even in number: a small face falls into one
 BOX_MARGIN = 1e-3  # pixels; the box only has to contain the exact test
@@ -37,7 +39,7 @@ def _corners(pos, n, faces, f):
     )  # fmt: skip
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def face_boxes(pos, faces, height, width):
     """Per view and face: first and last column, first and last row of pixel centres in its box, N F 4.
 
@@ -75,7 +77,7 @@ def face_boxes(pos, faces, height, width):
     return boxes
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def cover(pos, faces, boxes, rast):
     """Fills `rast` (N H W 4, zero on entry) with (u, v, z/w, face + 1) of the nearest face at each pixel centre."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
@@ -116,7 +118,7 @@ def cover(pos, faces, boxes, rast):
                     rast[n, py, px, 3] = f + 1
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def pixel_derivatives(pos, faces, rast, out):
     """Fills `out` (N H W 4) with (du/dX, du/dY, dv/dX, dv/dY), per pixel."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
@@ -140,7 +142,7 @@ def pixel_derivatives(pos, faces, rast, out):
             out[n, py, px, 3] = (B1 - v * sB) / s * 2 / height
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def cover_backward(pos, faces, rast, grad_rast, grad_db, has_db):
     """Gradient to `pos` from those to (u, v) and, if `has_db`, to the pixel derivatives; N V 4, zero in z."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 from recon_lib.raster import sampling
+from recon_lib.threads import parallel_kernel
 
 CHUNK = 512  # pixels a task: their taps stay in the cache until they are gathered
 PARTS = 4  # sums that `scatter` keeps apart
@@ -97,7 +98,7 @@ def _without_corner(d0, d1, d2, d3, t0, t1, t2, t3, mean):
     )
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def sample(texels, count, levels, table, starts, directions, bias, mode, index, weight, out):
     """Fills `index` and `weight` (P x 4, or P x 8 for two levels): the texels that make a pixel; and `out` (P C) from them.
 
@@ -145,7 +146,7 @@ def scatter(grad_out: np.ndarray, index: np.ndarray, weight: np.ndarray, texels:
     return parts.sum(axis=0)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def _scatter_parts(grad_out, index, weight, parts):
     """Adds each run of pixels to its own of `parts` (parts T C)."""
     share = (len(index) + len(parts) - 1) // len(parts)
@@ -161,7 +162,7 @@ def _scatter_parts(grad_out, index, weight, parts):
                         parts[part, t, c] += weight[p, tap] * g
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def sample_backward(texels, levels, directions, bias, mode, index, grad_out, grad_directions, grad_bias):
     """Fills the gradients to directions and to the level bias (all zero on entry); `texels` is T C."""
     pixels = len(directions)

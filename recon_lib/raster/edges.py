@@ -9,12 +9,14 @@ receives; |alpha| < 0.5.
 import numpy as np
 from numba import njit, prange
 
+from recon_lib.threads import parallel_kernel
+
 CROSSING_MARGIN = 1 / 16  # pixels; a crossing just outside the pair still counts, and is clamped
 TINY = 1e-30  # stands for an edge half way, which blends nothing but has a gradient; 0 is no edge
 MIN_SPAN = 1e-3  # pixels; guards 1 / dy in the gradient
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def silhouettes(pos, faces, opposite, height, width):
     """Per view the screen positions in pixels (N V 2, NaN at w <= 0) and per face 3 bits: edge i is a silhouette candidate.
 
@@ -72,7 +74,7 @@ def _crossing(screen, faces, n, f, cx, cy, vertical, sign):
     return best, where
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def blend_weights(rast, screen, bits, faces, alpha):
     """Fills `alpha` (N H W 2, zero on entry)."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
@@ -101,7 +103,7 @@ def blend_weights(rast, screen, bits, faces, alpha):
                     alpha[n, py, px, pair] = weight if weight != 0 else -TINY
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def blend(colour, alpha, out):
     """Adds to `out`, a copy of `colour`, for each pair alpha (second - first) on the pixel that receives.
 
@@ -121,7 +123,7 @@ def blend(colour, alpha, out):
                         out[n, dy, dx, c] += w * (colour[n, qy, qx, c] - colour[n, py, px, c])
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def blend_backward(alpha, grad_out, grad_colour):
     """Adds to `grad_colour`, a copy of `grad_out`: the transpose of `blend`."""
     views, height, width = alpha.shape[0], alpha.shape[1], alpha.shape[2]
@@ -140,7 +142,7 @@ def blend_backward(alpha, grad_out, grad_colour):
                         grad_colour[n, qy, qx, c] += g
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def edge_backward(colour, rast, pos, screen, faces, alpha, grad_out, boost):
     """Gradient to the positions' x, y, w (N V 4) of the two corners of each blended edge."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]

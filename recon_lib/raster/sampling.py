@@ -10,6 +10,8 @@ Axes: M textures (1, or one a view), P pixels of all views in order, C channels.
 import numpy as np
 from numba import njit, prange
 
+from recon_lib.threads import parallel_kernel
+
 NEAREST, LINEAR, MIP_NEAREST, MIP_LINEAR = 0, 1, 2, 3
 WRAP, CLAMP, ZERO, CUBE = 0, 1, 2, 3
 OWNERS, OWNED_BITS = 4, 10  # tasks that own texels in turns of 1024; OWNERS is a power of two
@@ -130,7 +132,7 @@ def _level(da, bias, p, has_da, has_bias, levels, mode):
     return between_levels(level, top, mode)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def find_taps(count, levels, uv, da, has_da, bias, has_bias, mode, boundary, index, weight):
     """Fills `index` and `weight` (P x 4, or P x 8 for two levels): the texels that make a pixel, -1 where one is zero.
 
@@ -169,14 +171,14 @@ def gather_run(texels, index, weight, out, start, stop):
             out[p, c] = total
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def gather(texels, index, weight, out):
     """`gather_run` of all pixels."""
     for task in prange((len(index) + CHUNK - 1) // CHUNK):
         gather_run(texels, index, weight, out, task * CHUNK, min((task + 1) * CHUNK, len(index)))
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def scatter(grad_out, index, weight, grad):
     """Adds to `grad` (M * texels, C): the transpose of `gather`."""
     channels = grad_out.shape[1]
@@ -194,7 +196,7 @@ def scatter(grad_out, index, weight, grad):
                         grad[t, c] += weight[p, tap] * grad_out[p, c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@parallel_kernel
 def sample_backward_uv(
     texels, levels, uv, da, has_da, bias, has_bias, mode, boundary, grad_out, grad_uv, grad_da, grad_bias
 ):

@@ -10,7 +10,7 @@ class SetupConfig:
     device: str = knob("auto", "where it runs", choices=("auto", "cpu", "cuda"))
     topology: str = knob(
         "mesh",
-        "mesh keeps the coarse mesh's faces, dmtet or flexicubes find new ones first",
+        "mesh keeps the coarse faces, dmtet or flexicubes find new ones",
         choices=("mesh", "dmtet", "flexicubes"),
     )
     photo_size: int = knob(256, "pixels along a side of a photo's crop", 32, 4096)

@@ -13,13 +13,12 @@ from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
-import numba
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from recon_lib import mesh as meshes
-from recon_lib import render
+from recon_lib import render, threads
 from recon_lib.mesh import Mesh
 from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
@@ -62,7 +61,7 @@ def fit(
 
     Raises FloatingPointError at a non-finite loss or gradient; on the CPU the state yielded last is the last good one.
     """
-    one_torch_thread()
+    threads.one_torch_thread()
     controls, device = controls or Controls(config), start.verts.device
     generator = torch.Generator(device).manual_seed(config.seed)
     order = order_of_photos(len(photos.cameras), config.steps, config.batch, config.seed, device)
@@ -112,16 +111,6 @@ def fit(
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
         values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
         yield FitState(step, _detached(replace(mesh, verts=verts)), values)
-
-
-def one_torch_thread() -> None:
-    """Holds torch to one thread, so that a seed gives the same bits on every machine.
-
-    torch cuts elementwise work by thread, and a cut's last few elements round differently. It is faster here, too: the
-    kernels have threads of their own, which numba has to start first, because that resets torch's number.
-    """
-    numba.get_num_threads()
-    torch.set_num_threads(1)
 
 
 def order_of_photos(count: int, steps: int, batch: int, seed: int, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon_lib import mesh as meshes
-from recon_lib import render
+from recon_lib import render, threads
 from recon_lib.isosurface import dmtet, flexicubes
 from recon_lib.mesh import Mesh
 from recon_lib.photos.crops import Photos
@@ -83,7 +83,7 @@ def fit_isosurface(
 
     Raises ValueError where the surface vanishes.
     """
-    fit.one_torch_thread()
+    threads.one_torch_thread()
     device = photos.rgba.device
     surface = Isosurface(config.kind, config.grid, start, raster.DEVICE)
     generator = torch.Generator(device).manual_seed(config.seed)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon_lib import camera, frames
+from recon_lib import camera, frames, threads
 from recon_lib import mesh as meshes
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Material, Mesh
@@ -85,7 +85,7 @@ def prepare(
         )
     if len(images) == 0:
         raise ValueError("refine: got no photos, need at least one that is not held out")
-    fit.one_torch_thread()
+    threads.one_torch_thread()
     T_unit_world = frames.unit_frame(mesh.verts)
     photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), photo_size, progress)
     photos = crops.Photos(photos.rgba.to(raster.DEVICE), camera.on_device(photos.cameras, raster.DEVICE))

@@ -8,7 +8,7 @@ import asyncio
 import io
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import ipywidgets
 import numpy as np
@@ -32,6 +32,7 @@ REFRESH_SECONDS = 1.0
 PANEL_SIZE = 256  # pixels along a side of the live view
 
 
+@runtime_checkable
 class Stage(Protocol):
     """What a fit needs of its stage (`chain.run.Stage`): somebody to tell, and the run's soft limit."""
 
@@ -40,6 +41,7 @@ class Stage(Protocol):
     def overdue(self) -> bool: ...
 
 
+@runtime_checkable
 class Driver(Protocol):
     """A fit on its way; a notebook's cell awaits its end."""
 
@@ -112,7 +114,9 @@ class Panel:
                 ipywidgets.HBox([self._curve, self._view]),
             ]
         )
-        self._show(next(steps))
+        self._state = next(steps)  # before the first step: the mesh as given
+        headless.note(self.result, self._state)
+        self._show(self._state)
         display(self.widget)
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
@@ -122,15 +126,19 @@ class Panel:
         return self.result
 
     async def _loop(self) -> None:
-        for state in headless.until_broken(self._steps, self.result):
+        state = self._state
+        while await self._may_go_on():
+            try:
+                state = next(self._steps)
+            except StopIteration:
+                break
+            except FloatingPointError as error:  # what `headless.until_broken` does, which cannot wait between steps
+                self.result.error = str(error)
+                break
             headless.note(self.result, state)
             if time.monotonic() - self._refreshed > REFRESH_SECONDS:
                 self._show(state)
             await asyncio.sleep(0.001)  # the kernel answers here
-            while not self._running and not self._stopped:
-                await asyncio.sleep(0.05)
-            if self._stopped:
-                break
         if self._stopped:
             state = state._replace(kept=self._at_the_stop(state))
             self.result.kept = state.kept
@@ -138,6 +146,12 @@ class Panel:
         self.result.mesh = fit.snapshot(state.kept.mesh)
         self._toggle.disabled = self._keep.disabled = True
         self._label.value = self.result.error or f"kept step {state.kept.step}, the best of {state.fit.step}"
+
+    async def _may_go_on(self) -> bool:
+        """Waits while the fit is paused; false once it was stopped."""
+        while not self._running and not self._stopped:
+            await asyncio.sleep(0.05)
+        return not self._stopped
 
     def _show(self, state: RefineState) -> None:
         step = state.fit.step

@@ -13,7 +13,7 @@ def mesh_of_field(
     field: np.ndarray, origin: np.ndarray, spacing: float, faces: int, progress: Progress = silent
 ) -> Mesh:
     """The zero set of a field of distances, positive at its border, in at most `faces` even triangles."""
-    progress(0, "meshing")
+    progress(0.0, "meshing")
     # The field grows outwards; scikit-image then winds faces so that normals point up the gradient: outwards.
     verts, triangles, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
     progress(0.25, "remeshing")

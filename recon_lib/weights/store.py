@@ -73,7 +73,7 @@ NEEDED = (
 
 def folder() -> Path:
     named = os.environ.get("RECON_WEIGHTS")
-    return Path(named).expanduser() if named else Path(__file__).parents[1] / "weights"
+    return Path(named).expanduser() if named else Path(__file__).parents[2] / "weights"
 
 
 def check(folder: Path, hashing: bool = True) -> None:

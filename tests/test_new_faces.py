@@ -115,7 +115,7 @@ def test_a_fit_with_new_faces_starts_painted_and_lit_and_still_has_the_given_mes
     alphas = [image[..., 3] / np.float32(255) for image in used.images]
     carved = hull.visual_hull(alphas, used.cameras, hull.HullConfig(resolution=48, faces=2000))
     setup = refine.prepare(used.images, used.cameras, carved, 96, cpu, 256, 16)
-    new = refine.find_new_faces(setup, new_faces.IsosurfaceConfig("dmtet", grid=24, steps=10), cpu, 256)
+    new = refine.find_new_faces(setup, "dmtet", new_faces.IsosurfaceConfig(grid=24, steps=10), cpu, 256)
     assert new.given is setup.given and len(new.start.faces) != len(setup.start.faces)
     assert new.start.light is not None and new.start.texture.std() > 0.05
     scores = [projection.psnr_in_mask_db(body, setup.validation, cpu) for body in (setup.start, new.start)]

@@ -1,0 +1,88 @@
+"""One notebook executed in a kernel of its own: its environment, the bar on the console, what the GPU held."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import papermill
+from papermill.engines import papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from recon_lib.chain.engine import NAME, PollingEngine
+
+START_S = 120  # until a kernel must answer
+POLL_S = 0.3  # between two looks at progress.json
+
+
+def execute(copy: Path, **options: Any) -> None:
+    """Executes a notebook in its place. papermill would read braces in a path as fields."""
+    papermill_engines.register(NAME, PollingEngine)
+    path = str(copy).replace("{", "{{").replace("}", "}}")
+    options |= {
+        "engine_name": NAME,
+        "start_timeout": START_S,
+        "kernel_name": "python3",
+        "language": "python",
+        "progress_bar": False,
+    }
+    papermill.execute_notebook(path, path, **options)
+
+
+def environment() -> dict[str, str]:
+    """What a stage's kernel finds: nobody watches it, and the chain holds its run folder."""
+    inherited = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    inline = "module://matplotlib_inline.backend_inline"
+    ours = {"RECON_BATCH": "1", "MPLBACKEND": inline}
+    return inherited | ours | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}  # fragments cost gigabytes
+
+
+@contextmanager
+def progress_bar(stage: str, folder: Path, shown: bool) -> Iterator[None]:
+    """A console bar that follows progress.json; a log file gets a line a minute."""
+    ended = threading.Event()
+    form = "{desc:<14}{percentage:3.0f}% |{bar:30}| {elapsed}{postfix}"
+    rare = 0.1 if sys.stderr.isatty() else 60.0
+    with tqdm(total=100, desc=stage, bar_format=form, mininterval=rare, disable=not shown) as bar:
+
+        def follow() -> None:
+            while not ended.wait(POLL_S):
+                show()
+            show()
+
+        def show() -> None:
+            progress = json.loads((folder / "progress.json").read_text())
+            bar.set_postfix_str(progress["what"], refresh=False)
+            bar.update(progress["percent"] - bar.n)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+
+
+def gpu_memory_mb() -> float | None:
+    """In use on all GPUs, MiB, by every process; None without NVIDIA's driver."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    return sum(map(float, told)) if told else None
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, a cell's own error if one failed, on one line."""
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, PapermillExecutionError):
+        name, text = error.ename, error.evalue
+    return f"{name}: {'; '.join(line.strip() for line in text.splitlines() if line.strip())}"

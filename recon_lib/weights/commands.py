@@ -1,0 +1,85 @@
+"""`recon weights`: what is needed and what is there, download, comparison of hashes."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recon_lib.progress import Progress
+from recon_lib.weights import fetch, store
+
+DONE = 0
+
+
+def list_weights(options: argparse.Namespace) -> int:
+    folder = _folder(options)
+    print(_needs(folder))
+    print(f"folder: {folder}")
+    return DONE
+
+
+def fetch_weights(options: argparse.Namespace) -> int:
+    folder, revisions = _folder(options), dict(_revision(item) for item in options.revision)
+    print(_needs(folder), flush=True)
+    with _bar() as progress:
+        fetched = fetch.fetch(folder, revisions, progress)
+    for id, revision in fetched.items():
+        print(f"fetched {id} {revision}")
+    print(f"whole: {folder}")
+    return DONE
+
+
+def verify_weights(options: argparse.Namespace) -> int:
+    folder = _folder(options)
+    with _bar() as progress:
+        store.verify(folder, progress)
+    print(f"ok: every file in {folder} has the sha256 of its {store.LOCK}")
+    return DONE
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declares the actions of `recon weights`; each leaves its function in `command`."""
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="what is needed, under which licence, and what is there")
+    fetching = actions.add_parser("fetch", help="download what is not there; an interrupted download goes on")
+    verifying = actions.add_parser("verify", help="hash every file and compare it with the folder's lock")
+    for action, called in ((listing, list_weights), (fetching, fetch_weights), (verifying, verify_weights)):
+        action.set_defaults(command=called)
+        action.add_argument("--folder", metavar="DIR", help="else RECON_WEIGHTS, else weights/ in the repository")
+    fetching.add_argument(
+        "--revision", action="append", default=[], metavar="ID=REVISION", help="another one than is pinned"
+    )
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    return Path(options.folder).expanduser().absolute() if options.folder else store.folder()
+
+
+def _revision(item: str) -> tuple[str, str]:
+    id, equals, revision = item.partition("=")
+    if not (id and equals and revision):
+        raise ValueError(f"--revision: got {item!r}, needed ID=REVISION")
+    return id, revision
+
+
+def _needs(folder: Path) -> str:
+    """The table of weights, four lines a row."""
+    there = store.provenance(folder) if (folder / store.LOCK).exists() else {}
+    return "\n".join(
+        f"{need.id}: {need.purpose}, {need.size_gb:.2g} GB\n  licence: {need.licence}\n"
+        f"  pinned: {need.revision or 'main at the first download'}\n  there: {there.get(need.id, 'not fetched')}"
+        for need in store.NEEDED
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from tqdm import tqdm
+
+    with tqdm(total=100, bar_format="{desc:48.48} {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}") as bar:
+
+        def progress(share: float, what: str) -> None:
+            bar.set_description_str(what, refresh=False)
+            bar.update(100 * share - bar.n)
+
+        yield progress
