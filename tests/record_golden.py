@@ -1,20 +1,21 @@
 """`python tests/record_golden.py FOLDER` on a machine with a GPU and nvdiffrast 0.4: the fixtures in tests/golden.
 
 Small scenes go through the four operations of nvdiffrast, forward and backward; `tests/test_golden.py` holds the CPU
-backend against what came out. Each file has the inputs, too. One view a scene: with two, nvdiffrast 0.4 gave a part of one
-view's position gradients to the other. No weight on faces seen edge-on, whose gradients have no digits left in float32.
+backend against what came out. Each file has the inputs, too, but for the random ones, which `golden_draws` draws again. What
+antialiasing puts out is stored as its difference from what went in, which is 0 nearly everywhere. One view a scene: with two,
+nvdiffrast 0.4 gave a part of one view's position gradients to the other. No weight on faces seen edge-on, whose gradients
+have no digits left in float32.
 """
 
 import sys
 from pathlib import Path
 
+import golden_draws
 import numpy as np
 import torch
 
 from recon_lib import camera, mesh, render
 from recon_lib.raster import cuda
-
-EDGE_ON = 20.0  # times the median of the barycentrics' pixel derivatives
 
 
 def scene(subdivisions: int, width: int, height: int):
@@ -26,85 +27,67 @@ def scene(subdivisions: int, width: int, height: int):
     return verts.cuda(), ball.faces.cuda(), pos.cuda()
 
 
-def gradient(out: torch.Tensor, inputs: list[torch.Tensor], generator: torch.Generator, mask=1.0) -> list[np.ndarray]:
-    """Gradients of a random weighting of `out`; the weights come first."""
-    weight = torch.randn(out.shape, generator=generator).cuda() * mask
-    grads = torch.autograd.grad((out * weight).sum(), inputs)
-    return [weight.cpu().numpy(), *[g.cpu().numpy() for g in grads]]
+def gradients(out: torch.Tensor, weight: torch.Tensor, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gradients of the weighted sum of `out`, by the inputs' names."""
+    grads = torch.autograd.grad((out * weight.cuda()).sum(), list(inputs.values()))
+    return {f"grad_{name}": grad for name, grad in zip(inputs, grads, strict=True)}
 
 
-def raster_record(name: str, subdivisions: int, width: int, height: int) -> dict:
-    verts, faces, pos = scene(subdivisions, width, height)
-    generator = torch.Generator().manual_seed(0)
-    record = {"pos": pos, "faces": faces}
-    pos = pos.clone().requires_grad_(True)
+def named(prefix: str, record: dict) -> dict:
+    return {f"{prefix}_{name}": value for name, value in record.items()}
+
+
+def raster_record(subdivisions: int, width: int, height: int) -> dict:
+    verts, faces, start = scene(subdivisions, width, height)
+    pos = start.clone().requires_grad_(True)
     rast, db = cuda.rasterize(pos, faces, (height, width))
-    record |= {"rast": rast, "db": db}
-    weighted = torch.cat([rast[..., :2], 0.1 * db], -1)
-    slope = db.detach().abs().amax(-1, keepdim=True)
-    frontal = (slope < EDGE_ON * slope[slope > 0].median()).float()
-    record["rast_weight"], record["rast_grad_pos"] = gradient(weighted, [pos], generator, frontal)
+    draws = golden_draws.of_raster(rast.detach().cpu(), db.detach().cpu())
+    record = {"draws": golden_draws.fingerprint(draws), "pos": start, "faces": faces, "rast": rast, "db": db}
+    record |= named("rast", gradients(torch.cat([rast[..., :2], 0.1 * db], -1), draws["rast_weight"], {"pos": pos}))
 
     fed, fed_db = rast.detach().requires_grad_(True), db.detach().requires_grad_(True)
     attr = torch.cat([verts, verts.square()], -1)[None].requires_grad_(True)
     out, da = cuda.interpolate(attr, fed, faces, fed_db, (0, 4))
     record |= {"attr": attr, "interpolated": out, "interpolated_da": da}
-    names = ("interpolated_weight", "interpolated_grad_attr", "interpolated_grad_rast", "interpolated_grad_db")
-    both = torch.cat([out, da], -1)
-    record |= dict(zip(names, gradient(both, [attr, fed, fed_db], generator), strict=True))
+    inputs = {"attr": attr, "rast": fed, "db": fed_db}
+    record |= named("interpolated", gradients(torch.cat([out, da], -1), draws["interpolated_weight"], inputs))
 
-    colour = torch.rand(*rast.shape[:3], 4, generator=generator).cuda()
-    colour = (colour * (rast[..., 3:] > 0)).detach().requires_grad_(True)
+    colour = draws["colour"].cuda().requires_grad_(True)
     moving = pos.detach().requires_grad_(True)
     blended = cuda.antialias(colour, rast.detach(), moving, faces)
-    record |= {"colour": colour, "antialiased": blended}
-    names = ("antialiased_weight", "antialiased_grad_colour", "antialiased_grad_pos")
-    record |= dict(zip(names, gradient(blended, [colour, moving], generator), strict=True))
-    return {f"{name}_{key}": value for key, value in record.items()}
+    grads = gradients(blended, draws["antialiased_weight"], {"colour": colour, "pos": moving})
+    record |= {"antialiased_change": blended - colour, "antialiased_grad_pos": grads["grad_pos"]}
+    return record | {"antialiased_grad_colour_change": grads["grad_colour"] - draws["antialiased_weight"].cuda()}
 
 
 def texture_record() -> dict:
-    generator = torch.Generator().manual_seed(1)
-    uv = torch.rand(1, 24, 24, 2, generator=generator) * 1.6 - 0.3
-    uv_da = torch.randn(1, 24, 24, 4, generator=generator) * 0.05
-    bias = torch.rand(1, 24, 24, generator=generator) * 4 - 0.5
-    direction = torch.randn(1, 24, 24, 3, generator=generator)
-    flat, cube = torch.rand(1, 16, 32, 3, generator=generator), torch.rand(1, 6, 16, 16, 3, generator=generator)
-    stack = [torch.rand(1, 6, n, n, 3, generator=generator) for n in (8, 4)]
-    record = {"uv": uv, "uv_da": uv_da, "bias": bias, "direction": direction, "flat": flat, "cube": cube}
-    record |= {"stack_1": stack[0], "stack_2": stack[1]}
-    cases = {
-        f"{mode}_{boundary}": (mode, boundary, False)
-        for boundary in ("wrap", "clamp", "zero", "cube")
-        for mode in ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear")
-    } | {"stack_cube": ("linear-mipmap-linear", "cube", True)}
-    for name, (mode, boundary, with_stack) in cases.items():
+    draws = golden_draws.of_texture()
+    record = {"draws": golden_draws.fingerprint(draws)}
+    for name, (mode, boundary, with_stack) in golden_draws.LOOKUPS.items():
         is_cube, is_mip = boundary == "cube", "mipmap" in mode
-        tex = (cube if is_cube else flat).cuda().requires_grad_(True)
-        at = (direction if is_cube else uv).cuda().requires_grad_(mode != "nearest")
-        da = uv_da.cuda().requires_grad_(mode == "linear-mipmap-linear") if is_mip and not is_cube else None
-        level = bias.cuda().requires_grad_(mode == "linear-mipmap-linear") if is_mip else None
-        mip = [m.cuda().requires_grad_(True) for m in stack] if with_stack else None
+        tex = draws["cube" if is_cube else "flat"].cuda().requires_grad_(True)
+        at = draws["direction" if is_cube else "uv"].cuda().requires_grad_(mode != "nearest")
+        slopes = mode == "linear-mipmap-linear"
+        da = draws["uv_da"].cuda().requires_grad_(slopes) if is_mip and not is_cube else None
+        level = draws["bias"].cuda().requires_grad_(slopes) if is_mip else None
+        mip = [draws[f"stack_{k}"].cuda().requires_grad_(True) for k in (1, 2)] if with_stack else None
         out = cuda.texture(tex, at, da, level, mip, mode, boundary)
         inputs = {"tex": tex, "at": at, "da": da, "level": level}
         inputs |= {f"mip_{k}": m for k, m in enumerate(mip or [], 1)}
         inputs = {key: value for key, value in inputs.items() if value is not None and value.requires_grad}
-        names = ("weight", *(f"grad_{key}" for key in inputs))
-        grads = dict(zip(names, gradient(out, list(inputs.values()), generator), strict=True))
-        record |= {f"{name}_{key}": value for key, value in ({"out": out} | grads).items()}
+        record |= named(name, {"out": out} | gradients(out, draws[f"{name}_weight"], inputs))
     return record
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "large_faces": raster_record("large_faces", 1, 176, 152),
-        "dense_faces": raster_record("dense_faces", 4, 96, 112),
+        "large_faces": raster_record(1, 176, 152),
+        "dense_faces": raster_record(4, 96, 112),
         "texture": texture_record(),
     }
     for name, record in files.items():
-        arrays = {k: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in record.items()}
-        np.savez_compressed(folder / f"{name}.npz", **{k.removeprefix(f"{name}_"): v for k, v in arrays.items()})
+        np.savez_compressed(folder / f"{name}.npz", **{k: v.detach().cpu().numpy() for k, v in record.items()})
 
 
 if __name__ == "__main__":
