@@ -193,6 +193,36 @@ def test_more_faces_than_a_float_counts_are_an_error(raster):
         raster.rasterize(torch.ones(1, 3, 4), many, (8, 8))
 
 
+def test_faces_of_another_integer_type_or_memory_order_change_nothing(raster):
+    ball = icosphere(1)
+    cameras = camera.orbit(1, 0.4, 2.0, 0.9, 40)
+    P = camera.projection(cameras, 0.5, 4.0)
+    pos = (torch.nn.functional.pad(ball.verts, (0, 1), value=1.0) @ P.mT).to(torch.get_default_device())
+    plain = ball.faces.to(pos.device)
+
+    def drawn(faces):
+        rast, db = raster.rasterize(pos, faces, (40, 56))
+        values, da = raster.interpolate(pos, rast, faces, db, (0,))
+        return rast, db, values, da, raster.antialias(values, rast, pos, faces, raster.topology(faces))
+
+    expected = drawn(plain)
+    columns = torch.stack([plain[:, k] for k in range(3)]).T
+    assert not columns.is_contiguous()
+    for faces in (columns, plain.long(), plain[torch.arange(len(plain)).repeat_interleave(2)][::2]):
+        for one, two in zip(drawn(faces), expected, strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
+
+
+def test_derivatives_without_those_of_the_weights_or_of_an_attribute_that_is_not_there_are_refused(raster):
+    rast, db = torch.zeros(1, 4, 5, 4), torch.zeros(1, 4, 5, 4)
+    attr, faces = torch.ones(1, 3, 2), torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    with pytest.raises(ValueError, match="diff_attrs without rast_db"):
+        raster.interpolate(attr, rast, faces, None, (0,))
+    for chosen in (2, -3):
+        with pytest.raises(ValueError, match="of 2 attributes, need -2 to 1"):
+            raster.interpolate(attr, rast, faces, db, (chosen,))
+
+
 def test_views_of_a_batch_equal_single_views(raster):
     ball = icosphere(2)
     cameras = camera.orbit(3, 0.4, 2.0, 0.9, 40)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from recon_lib.raster import checks
+
 BOUNDARIES = ["wrap", "clamp", "zero"]
 
 
@@ -226,12 +228,28 @@ def test_a_level_that_is_no_number_counts_as_0(raster):
 
 def test_two_textures_or_attributes_for_three_views_are_refused(raster):
     """The kernels would read beyond the arrays."""
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="2 textures for 3 views, need 1 or 3"):
         raster.texture(torch.ones(2, 4, 4, 3), torch.zeros(3, 2, 2, 2))
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="2 textures for 3 views, need 1 or 3"):
         raster.texture(torch.ones(2, 6, 4, 4, 3), torch.zeros(3, 2, 2, 3), boundary_mode="cube")
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="attributes of 2 views for 3 views, need 1 or 3"):
         raster.interpolate(torch.ones(2, 3, 1), torch.zeros(3, 2, 2, 4), torch.zeros(1, 3, dtype=torch.int32))
+
+
+@pytest.mark.parametrize(
+    ("tex", "uv", "boundary"),
+    [
+        ((1, 4, 4, 3), (1, 2, 2, 3), "wrap"),
+        ((1, 6, 4, 4, 3), (1, 2, 2, 2), "cube"),
+        ((1, 4, 4, 3), (1, 2, 2, 3), "cube"),
+        ((1, 5, 4, 4, 3), (1, 2, 2, 3), "cube"),
+        ((1, 6, 4, 8, 3), (1, 2, 2, 3), "cube"),
+    ],
+)
+def test_a_texture_that_does_not_fit_its_coordinates_or_is_no_cube_is_refused(tex, uv, boundary):
+    """Asked of `checks` itself: in the test run the annotations of `texture` refuse some of these before it."""
+    with pytest.raises(ValueError, match=rf"got \({tex[0]}, {tex[1]}, .*, need a (texture|cube map)"):
+        checks.texture(torch.ones(*tex), torch.zeros(*uv), None, None, None, "linear", boundary, None)
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)

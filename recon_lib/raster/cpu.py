@@ -10,17 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon_lib import mesh
-from recon_lib.raster import attributes, coverage, cubes, edges, sampling
+from recon_lib.raster import attributes, checks, coverage, cubes, edges, sampling
 
-FILTERS = {
-    "nearest": sampling.NEAREST,
-    "linear": sampling.LINEAR,
-    "linear-mipmap-nearest": sampling.MIP_NEAREST,
-    "linear-mipmap-linear": sampling.MIP_LINEAR,
-}
-BOUNDARIES = {"wrap": sampling.WRAP, "clamp": sampling.CLAMP, "zero": sampling.ZERO, "cube": sampling.CUBE}
 DEVICE = "cpu"  # where these operations want their tensors
-LARGEST_ID = 2**24  # face ids travel as float32
 
 
 def rasterize(
@@ -30,10 +22,7 @@ def rasterize(
 
     Without `grad_db` the derivatives are left out (D = 0): only mip-mapped textures need them.
     """
-    if len(faces) == 0 or min(resolution) < 1:
-        raise ValueError(f"rasterize: {len(faces)} faces at {resolution} pixels, need at least one of each")
-    if len(faces) >= LARGEST_ID:
-        raise ValueError(f"rasterize: {len(faces)} faces, need fewer than {LARGEST_ID}")
+    checks.rasterize(faces, resolution)
     return _Rasterize.apply(pos, faces.int(), *resolution, grad_db)
 
 
@@ -45,7 +34,7 @@ def interpolate(
     diff_attrs: tuple[int, ...] = (),
 ) -> tuple[Float[Tensor, "N H W A"], Float[Tensor, "N H W D"]]:
     """Vertex attributes (M is N or 1) at the pixels, and the chosen ones' derivatives (dA/dX, dA/dY, ...), D = 2k."""
-    assert len(attr) in (1, len(rast)), (attr.shape, rast.shape)  # numba does not check its bounds
+    checks.interpolate(attr, rast, rast_db, diff_attrs)
     out = _Interpolate.apply(attr, rast, faces.int())
     if not diff_attrs:
         return out, rast.new_zeros(*rast.shape[:3], 0)
@@ -68,25 +57,8 @@ def texture(
     The mip modes need `uv_da`, `mip_level_bias` or both; for a cube the level is the bias alone. `mip` holds levels 1, 2, ...
     and receives their gradients; without it they are means of `tex`. No level above `max_mip_level` is used.
     """
-    if filter_mode not in FILTERS or boundary_mode not in BOUNDARIES:
-        raise ValueError(
-            f"texture: filter {filter_mode!r}, boundary {boundary_mode!r}; need {[*FILTERS]} and {[*BOUNDARIES]}"
-        )
-    is_cube, is_mip = boundary_mode == "cube", "mipmap" in filter_mode
-    _check_texture(tex, uv, is_cube)
-    if is_cube and uv_da is not None:
-        raise ValueError("texture: uv_da with boundary 'cube', need the level of a cube map as mip_level_bias")
-    if is_mip and uv_da is None and mip_level_bias is None:
-        raise ValueError(f"texture: {filter_mode} without uv_da and mip_level_bias, need one of them")
-    if mip is not None and not is_mip:
-        raise ValueError(f"texture: mip with filter {filter_mode!r}, need a mip-mapped filter")
-    levels, depth = [], 0
-    if mip is not None:
-        levels = mip[:max_mip_level]
-        _check_mip(tex, levels)
-    elif is_mip:
-        depth = _mip_depth(tex.shape[-3], tex.shape[-2], max_mip_level)
-    mode, boundary = FILTERS[filter_mode], BOUNDARIES[boundary_mode]
+    levels, depth = checks.texture(tex, uv, uv_da, mip_level_bias, mip, filter_mode, boundary_mode, max_mip_level)
+    mode, boundary = checks.FILTERS[filter_mode], checks.BOUNDARIES[boundary_mode]
     return _Texture.apply(tex, uv, uv_da, mip_level_bias, mode, boundary, depth, *levels)
 
 
@@ -107,37 +79,6 @@ def antialias(
     if topology is None:
         topology = mesh.opposite_vertices(faces)
     return _Antialias.apply(colour, rast, pos, faces.int(), topology, pos_gradient_boost)
-
-
-def _mip_depth(height: int, width: int, most: int | None) -> int:
-    depth = 0
-    while (height, width) != (1, 1) and (most is None or depth < most):
-        if (height > 1 and height % 2) or (width > 1 and width % 2):
-            raise ValueError(
-                f"texture: mip level {depth} is {width} x {height}, need even sizes; choose max_mip_level <= {depth}"
-            )
-        height, width, depth = max(height // 2, 1), max(width // 2, 1), depth + 1
-    return depth
-
-
-def _check_texture(tex: Tensor, uv: Tensor, is_cube: bool) -> None:
-    """Shapes only, which numba does not check."""
-    dims = 5 if is_cube else 4
-    assert tex.ndim == dims and uv.ndim == 4 and uv.shape[-1] == dims - 2, (tex.shape, uv.shape)
-    assert not is_cube or (tex.shape[1] == 6 and tex.shape[2] == tex.shape[3]), tex.shape
-    assert len(tex) in (1, len(uv)), (tex.shape, uv.shape)
-
-
-def _check_mip(tex: Tensor, mip: list[Tensor]) -> None:
-    height, width = tex.shape[-3:-1]
-    most = _mip_depth(height, width, len(mip))
-    if most < len(mip):
-        raise ValueError(f"texture: {len(mip)} mip levels below {width} x {height}, need at most {most}")
-    for number, level in enumerate(mip, 1):
-        assert level.dtype == tex.dtype, (level.dtype, tex.dtype)
-        needed = (*tex.shape[:-3], max(height >> number, 1), max(width >> number, 1), tex.shape[-1])
-        if level.shape != needed:
-            raise ValueError(f"texture: mip level {number} is {tuple(level.shape)}, need {needed}")
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The four operations on a GPU: nvdiffrast 0.4 (Laine et al. 2020) behind the package's signatures.
 
 nvdiffrast is not part of this project and has a licence of its own (non-commercial). Gradients are summed by atomic adds, so
-two runs differ in their last bits.
+two runs differ in their last bits. It takes contiguous tensors and int32 faces only, so all are made so here.
 """
 
 import threading
@@ -11,6 +11,8 @@ import nvdiffrast.torch as dr
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from recon_lib.raster import checks
 
 DEVICE = "cuda"
 
@@ -25,10 +27,9 @@ def rasterize(
     pos: Float[Tensor, "N V 4"], faces: Int[Tensor, "F 3"], resolution: tuple[int, int], grad_db: bool = True
 ) -> tuple[Float[Tensor, "N H W 4"], Float[Tensor, "N H W D"]]:
     """As `cpu.rasterize`; vertices are snapped to 1/16 pixel for coverage."""
-    if len(faces) == 0 or min(resolution) < 1:
-        raise ValueError(f"rasterize: {len(faces)} faces at {resolution} pixels, need at least one of each")
+    checks.rasterize(faces, resolution)
     context = _context(torch.cuda.current_device(), threading.get_ident())
-    rast, db = dr.rasterize(context, pos.contiguous(), faces, resolution, grad_db=grad_db)
+    rast, db = dr.rasterize(context, pos.contiguous(), _indices(faces), resolution, grad_db=grad_db)
     return rast, db if grad_db else rast.new_zeros(*rast.shape[:3], 0)
 
 
@@ -40,9 +41,11 @@ def interpolate(
     diff_attrs: tuple[int, ...] = (),
 ) -> tuple[Float[Tensor, "N H W A"], Float[Tensor, "N H W D"]]:
     """As `cpu.interpolate`."""
+    checks.interpolate(attr, rast, rast_db, diff_attrs)
+    attr, rast, index = attr.contiguous(), rast.contiguous(), _indices(faces)
     if not diff_attrs:
-        return dr.interpolate(attr.contiguous(), rast, faces)[0], rast.new_zeros(*rast.shape[:3], 0)
-    return dr.interpolate(attr.contiguous(), rast, faces, rast_db=rast_db, diff_attrs=list(diff_attrs))
+        return dr.interpolate(attr, rast, index)[0], rast.new_zeros(*rast.shape[:3], 0)
+    return dr.interpolate(attr, rast, index, rast_db=rast_db.contiguous(), diff_attrs=list(diff_attrs))
 
 
 def texture(
@@ -56,16 +59,19 @@ def texture(
     max_mip_level: int | None = None,
 ) -> Float[Tensor, "N H W C"]:
     """As `cpu.texture`."""
-    levels = None if mip is None else [level.contiguous() for level in mip]
+    levels, depth = checks.texture(tex, uv, uv_da, mip_level_bias, mip, filter_mode, boundary_mode, max_mip_level)
+    if uv.numel() == 0:  # nvdiffrast refuses to look up nothing; the sum keeps the inputs' gradients, all 0
+        return uv.new_zeros(*uv.shape[:3], tex.shape[-1]) + 0 * sum(part.sum() for part in (tex, uv, *levels))
     return dr.texture(
-        tex.contiguous(), uv.contiguous(), uv_da=uv_da, mip_level_bias=mip_level_bias, mip=levels,
-        filter_mode=filter_mode, boundary_mode=boundary_mode, max_mip_level=max_mip_level,
+        tex.contiguous(), uv.contiguous(), uv_da=_contiguous(uv_da), mip_level_bias=_contiguous(mip_level_bias),
+        mip=[level.contiguous() for level in levels] or None, filter_mode=filter_mode, boundary_mode=boundary_mode,
+        max_mip_level=len(levels) or depth,
     )  # fmt: skip
 
 
 def topology(faces: Int[Tensor, "F 3"]) -> object:
     """What `antialias` needs to know of neighbouring faces; worth keeping while the faces stay."""
-    return dr.antialias_construct_topology_hash(faces)
+    return dr.antialias_construct_topology_hash(_indices(faces))
 
 
 def antialias(
@@ -78,6 +84,14 @@ def antialias(
 ) -> Float[Tensor, "N H W C"]:
     """As `cpu.antialias`."""
     return dr.antialias(
-        colour.contiguous(), rast, pos.contiguous(), faces, topology_hash=topology,
+        colour.contiguous(), rast.contiguous(), pos.contiguous(), _indices(faces), topology_hash=topology,
         pos_gradient_boost=pos_gradient_boost,
     )  # fmt: skip
+
+
+def _indices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
+    return faces.int().contiguous()
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
