@@ -94,7 +94,7 @@ def edges(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "E 2"]:
 def opposite_vertices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
     """For each face, the far vertex of the neighbour across the edge opposite corner 0, 1, 2; -1 where there is none.
 
-    An edge of more than two faces keeps its first two, as the rasteriser's topology hash does.
+    An edge of more than two faces keeps its first two.
     """
     f = faces.cpu().numpy().astype(np.int64)
     pairs = np.sort(f[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2), axis=1)

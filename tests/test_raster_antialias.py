@@ -73,8 +73,8 @@ def perspective(p_world: np.ndarray) -> np.ndarray:
     return np.stack([2.2 * x, 2.2 * y, 1.2 * w - 2, w], -1).astype(np.float32)
 
 
-def random_scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A ball of large faces, an open folded sheet that it overlaps and a fin: three faces on one edge."""
+def random_scene(seed: int, with_fin: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A ball of large faces, an open folded sheet that it overlaps and perhaps a fin on it: three faces on one edge."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     ball = icosphere(seed % 2)
@@ -84,15 +84,13 @@ def random_scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
     sheet = (0.6 * sheet + 0.1 * rng.normal(size=(9, 3))) @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
     quads = np.array([0, 1, 3, 4])
     squares = np.stack([quads, quads + 1, quads + 4, quads, quads + 4, quads + 3], -1).reshape(-1, 3)
-    fin = np.array([[0, 4, 9]])
     balls = ball.verts.cpu().numpy() @ turn * 0.7 + 0.3 * rng.normal(size=3)
     verts = np.concatenate([balls, sheet, 0.6 * rng.normal(size=(1, 3))])
-    return perspective(verts), np.concatenate([ball.faces.cpu().numpy(), np.concatenate([squares, fin]) + len(balls)])
+    faces = np.concatenate([squares, [[0, 4, 9]]]) if with_fin else squares
+    return perspective(verts), np.concatenate([ball.faces.cpu().numpy(), faces + len(balls)])
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_values_and_gradients_equal_the_slow_loop(raster, seed):
-    corners, index = random_scene(seed)
+def assert_equals_the_slow_loop(raster, corners: np.ndarray, index: np.ndarray, seed: int) -> None:
     pos, faces = torch.tensor(corners)[None].requires_grad_(), torch.tensor(index.astype(np.int32))
     rast, _ = raster.rasterize(pos.detach(), faces, (24, 36))
     rng = np.random.default_rng(seed)
@@ -110,6 +108,16 @@ def test_values_and_gradients_equal_the_slow_loop(raster, seed):
     scale = slow_pos.grad.abs().max().item()
     assert scale > 0.1 and (pos.grad[..., 2] == 0).all()
     np.testing.assert_allclose(pos.grad[0].cpu(), slow_pos.grad, atol=2e-3 * scale)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_values_and_gradients_equal_the_slow_loop(raster, seed):
+    assert_equals_the_slow_loop(raster, *random_scene(seed, with_fin=False), seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_edge_of_three_faces_keeps_its_first_two(raster, seed):
+    assert_equals_the_slow_loop(raster, *random_scene(seed, with_fin=True), seed)
 
 
 def strip(left: float, right: float, lean: float = 0.0, w: tuple = (1, 1, 1, 1)) -> np.ndarray:
@@ -141,12 +149,13 @@ def test_the_summed_coverage_of_a_moving_straight_edge_is_its_area(raster, uprig
 
 @pytest.mark.parametrize("upright", [True, False])
 @pytest.mark.parametrize("lean", [-0.4, 0.15, 0.55])
-def test_the_summed_coverage_of_a_slanted_edge_is_its_area(raster, lean, upright):
+def test_the_summed_coverage_of_a_slanted_edge_is_its_area(raster, snap, lean, upright):
+    """Where the snapped edge and the edge itself pass a centre on two sides, its pixel is blended up to `snap` too little."""
     size = (16, 24) if upright else (24, 16)
     for right in np.linspace(-0.1, 0.1, 21):
         corners = strip(-2.0, right, lean)
         image = covered(raster, torch.tensor(corners if upright else corners[:, [1, 0, 2, 3]]), size)
-        assert image.sum().item() == pytest.approx((right + 1) / 2 * 24 * 16, rel=1e-4)
+        assert image.sum().item() == pytest.approx((right + 1) / 2 * 24 * 16, rel=1e-4, abs=snap)
 
 
 def test_a_rectangle_s_summed_coverage_is_its_area_but_for_its_corners(raster):
@@ -160,8 +169,8 @@ def test_a_rectangle_s_summed_coverage_is_its_area_but_for_its_corners(raster):
 
 @pytest.mark.parametrize("lean", [0.0, 0.3])
 @pytest.mark.parametrize("w", [(1, 1, 1, 1), (0.8, 1.7, 0.6, 1.3)])
-def test_the_gradient_to_each_corner_equals_differences_over_a_moving_edge(raster, w, lean):
-    """The two right corners, in x and w; the object is 0.2 before 0.9."""
+def test_the_gradient_to_each_corner_equals_differences_over_a_moving_edge(raster, snap, w, lean):
+    """The two right corners, in x and w; the object is 0.2 before 0.9. Snapped, the moving edge jumps a little on its way."""
     size, step = (64, 48), 2e-3
 
     def total(corners: np.ndarray) -> float:
@@ -177,7 +186,7 @@ def test_the_gradient_to_each_corner_equals_differences_over_a_moving_edge(raste
             behind[corner, channel] -= step
             slope = (total(ahead) - total(behind)) / (2 * step)
             assert abs(slope) > 1
-            assert pos.grad[corner, channel].item() == pytest.approx(slope, rel=0.01)
+            assert pos.grad[corner, channel].item() == pytest.approx(slope, rel=0.02 if snap else 0.01)
     if w == (1, 1, 1, 1):
         # Moving the whole edge by 1 in clip x uncovers 24 pixels of each of 64 rows.
         assert pos.grad[1:3, 0].sum().item() == pytest.approx((0.2 - 0.9) * 24 * 64, rel=0.01)

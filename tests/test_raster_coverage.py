@@ -34,6 +34,14 @@ def slow_rasterize(pos: np.ndarray, faces: np.ndarray, height: int, width: int) 
     return out
 
 
+def edge_distance(corners: np.ndarray, px: int, py: int, height: int, width: int) -> float:
+    """Pixels from a pixel's centre to the nearest of the lines through the face's edges."""
+    lines = np.linalg.inv(corners[:, [0, 1, 3]].astype(np.float64).T)  # of b, which is 0 on an edge
+    return (
+        np.abs(lines @ centres(height, width)[py, px]) / np.hypot(*(lines[:, :2] * [2 / width, 2 / height]).T)
+    ).min()
+
+
 def seen(p_cam: np.ndarray, near: float, far: float) -> np.ndarray:
     """Clip positions of points before a camera that looks along -z with 90 degrees of view."""
     x, y, z = np.moveaxis(p_cam, -1, 0)
@@ -65,12 +73,16 @@ def grid(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_faces_weights_and_depths_equal_the_slow_loop(raster, size, seed):
+def test_faces_weights_and_depths_equal_the_slow_loop(raster, snap, size, seed):
+    """Snapped, an edge passes other pixel centres: with these small faces at most a hundredth of all."""
     pos, faces = soup(seed)
     assert (pos[:, 3] <= 0).sum() > 10 and (pos[:, 2] < -pos[:, 3]).sum() > 10
     got, expected = rasterized(raster, pos, faces, size)[0], slow_rasterize(pos, faces, *size)
     same = got[..., 3] == expected[..., 3]
-    assert same.mean() >= 0.999 and len(np.unique(expected[..., 3])) > 40
+    assert same.mean() >= (0.99 if snap else 0.999) and len(np.unique(expected[..., 3])) > 40
+    for py, px in np.argwhere(~same) if snap else ():
+        found = [int(image[py, px, 3]) - 1 for image in (got, expected) if image[py, px, 3] > 0]
+        assert min(edge_distance(pos[faces[f]], px, py, *size) for f in found) < snap
     np.testing.assert_allclose(got[same], expected[same], atol=1e-5, rtol=0)
     assert got[..., :2].min() >= 0 and got[..., :2].sum(-1).max() <= 1 + 1e-6
 
@@ -89,7 +101,8 @@ def test_the_ground_under_and_behind_the_camera_is_seen_from_the_horizon_to_the_
     np.testing.assert_allclose(w[covered], depth[covered], rtol=1e-4)
 
 
-def test_interpolated_clip_positions_lie_over_their_pixel_centres(raster):
+def test_interpolated_clip_positions_lie_over_their_pixel_centres(raster, snap):
+    """Snapped, a face may hold a centre that lies outside it; its weights there are clamped, and belong to its edge."""
     pos, faces = soup(2)
     p, f = torch.tensor(pos)[None], torch.tensor(faces)
     rast, _ = raster.rasterize(p, f, (37, 53))
@@ -99,8 +112,8 @@ def test_interpolated_clip_positions_lie_over_their_pixel_centres(raster):
     # Weights are float32 and a corner may be far outside, so the error is relative to the face's extent.
     extent = np.abs(pos[faces]).max((1, 2))[face.astype(int) - 1]
     error = inner[..., :2] - centres(37, 53)[..., :2] * inner[..., 3:]
-    assert (np.abs(error).max(-1) / extent)[face > 0].max() < 1e-6
-    assert (np.abs(inner[..., 2] - z * inner[..., 3]) / extent)[face > 0].max() < 1e-6
+    off = np.maximum(np.abs(error).max(-1), np.abs(inner[..., 2] - z * inner[..., 3]))[face > 0] / extent[face > 0]
+    assert (off >= 1e-6).mean() <= (0.01 if snap else 0)
 
 
 def test_u_is_the_weight_of_corner_0_and_v_of_corner_1(raster):
@@ -161,17 +174,26 @@ def test_edges_and_corners_through_pixel_centres_leave_no_gap(raster, steps):
         assert (rasterized(raster, pos.astype(np.float32), faces, (16, 16))[0][..., 3] > 0).all()
 
 
-def test_faces_without_area_are_not_drawn_and_their_gradients_are_finite(raster):
+def assert_drawn_alone(raster, extra: np.ndarray, flat: list) -> None:
+    """Face 0 is a real one of corners 0 to 2; of the others none is drawn, and the corners from 3 on get no gradient."""
     real = np.float32([[-1, -1, 0.5, 1], [1, -1, 0.5, 1], [-1, 1, 0.5, 1]])
-    line = np.float32([[-1, -1, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1]])  # through pixel centres
-    dots = np.float32([[0, 0, 0, 1]] * 3)
-    eye = np.float32([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    pos = torch.tensor(np.concatenate([real, line, dots, eye]))[None].requires_grad_()
-    flat = [[3, 4, 5], [6, 7, 8], [9, 10, 11], [0, 0, 1], [2, 2, 2], [0, 1, 9]]
+    pos = torch.tensor(np.concatenate([real, extra]))[None].requires_grad_()
     rast, db = raster.rasterize(pos, torch.tensor([[0, 1, 2], *flat], dtype=torch.int32), (5, 5))
     assert set(rast[..., 3].unique().tolist()) == {0, 1}
     (rast[..., :2].square().sum() + db.sum()).backward()
     assert all(torch.isfinite(t).all() for t in (rast, db, pos.grad)) and (pos.grad[0, 3:] == 0).all()
+
+
+def test_faces_without_area_are_not_drawn_and_their_gradients_are_finite(raster):
+    line = np.float32([[-1, -1, 0, 1], [0, 0, 0, 1], [1, 1, 0, 1]])  # through pixel centres
+    dots = np.float32([[0, 0, 0, 1]] * 3)
+    eye = np.zeros((3, 4), np.float32)
+    flat = [[3, 4, 5], [6, 7, 8], [9, 10, 11], [0, 0, 1], [2, 2, 2]]
+    assert_drawn_alone(raster, np.concatenate([line, dots, eye]), flat)
+
+
+def test_a_face_with_a_corner_in_the_eye_is_not_drawn_and_its_gradients_are_finite(raster):
+    assert_drawn_alone(raster, np.zeros((1, 4), np.float32), [[0, 1, 3]])
 
 
 def test_an_empty_pixel_is_zero_in_every_channel(raster):

@@ -93,6 +93,11 @@ def everywhere(seed: int) -> np.ndarray:
     return np.concatenate([numbers(seed, 300, 3), close + 0.15 * numbers(seed, len(close), 3)])
 
 
+def away_from_corners(d: np.ndarray) -> np.ndarray:
+    """The smallest component made smaller: in a cube of 2 x 2 texels or more no lookup reaches round a corner any more."""
+    return np.where(np.abs(d) == np.abs(d).min(-1, keepdims=True), np.float32(0.4) * d, d)
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_texel_centres_return_the_texels(raster, mode, size):
@@ -207,8 +212,10 @@ def test_gradients_stay_with_given_levels_and_those_of_means_are_the_base_s(rast
     torch.testing.assert_close(base.grad, sum(spread), rtol=1e-4, atol=1e-4)
 
 
-def test_each_view_reads_its_own_cube_or_all_the_same(raster):
+@pytest.mark.parametrize("where", ["corners", "elsewhere"])
+def test_each_view_reads_its_own_cube_or_all_the_same(raster, where):
     mips, d = [numbers(k, 3, 6, 4 >> k, 4 >> k, 2) for k in range(2)], numbers(5, 3, 2, 11, 3)
+    d = away_from_corners(d) if where == "elsewhere" else d
     bias = numbers(6, 3, 2, 11) + 0.5
 
     def views(chosen):
@@ -227,18 +234,35 @@ def test_each_view_reads_its_own_cube_or_all_the_same(raster):
         np.testing.assert_allclose(grads[k].sum(0), grads_same[k][0], atol=1e-5)
 
 
-@pytest.mark.parametrize("kwargs", [{"filter_mode": "nearest"}, {}, TRILINEAR])
-def test_no_direction_gives_zero_and_no_gradient(raster, kwargs):
-    bad = np.float32([[0, 0, 0], [np.nan, 1, 1], [1, np.nan, 2], [1, 1, np.nan], [np.inf, 1, 0], [0, -np.inf, np.inf]])
-    d = torch.tensor(np.concatenate([bad, numbers(1, 5, 3)]))[None, None].requires_grad_()
+EACH_FILTER = pytest.mark.parametrize(
+    "kwargs", [{"filter_mode": "nearest"}, {}, TRILINEAR], ids=["nearest", "linear", "trilinear"]
+)
+
+
+def assert_bad_directions_give_nothing(raster, bad: list, kwargs: dict) -> None:
+    """Before good ones, whose weights add up to 1 each."""
+    good = away_from_corners(numbers(1, 5, 3))
+    d = torch.tensor(np.concatenate([np.float32(bad), good]))[None, None].requires_grad_()
     cube = torch.tensor(numbers(0, 1, 6, 4, 4, 3) + 5).requires_grad_()
-    bias = torch.full((1, 1, 11), 0.5, requires_grad=True) if kwargs == TRILINEAR else None
+    bias = torch.full((1, 1, len(bad) + 5), 0.5, requires_grad=True) if kwargs == TRILINEAR else None
     out = raster.texture(cube, d, None, bias, **({"boundary_mode": "cube"} | kwargs))
-    assert (out[0, 0, :6] == 0).all() and (out[0, 0, 6:] > 3).all()
+    assert (out[0, 0, : len(bad)] == 0).all() and (out[0, 0, len(bad) :] > 3).all()
     out.sum().backward()
     assert cube.grad.sum().item() == pytest.approx(5 * 3, rel=1e-5)
-    assert d.grad is None if kwargs == {"filter_mode": "nearest"} else (d.grad[0, 0, :6] == 0).all()
-    assert bias is None or ((bias.grad[0, 0, :6] == 0).all() and (bias.grad[0, 0, 6:] != 0).all())
+    assert d.grad is None if kwargs == {"filter_mode": "nearest"} else (d.grad[0, 0, : len(bad)] == 0).all()
+    if bias is not None:
+        assert (bias.grad[0, 0, : len(bad)] == 0).all() and (bias.grad[0, 0, len(bad) :] != 0).all()
+
+
+@EACH_FILTER
+def test_no_direction_gives_zero_and_no_gradient(raster, kwargs):
+    bad = [[0, 0, 0], [np.nan, 1, 1], [1, np.nan, 2], [1, 1, np.nan]]
+    assert_bad_directions_give_nothing(raster, bad, kwargs)
+
+
+@EACH_FILTER
+def test_an_infinite_direction_gives_zero_and_no_gradient(raster, kwargs):
+    assert_bad_directions_give_nothing(raster, [[np.inf, 1, 0], [0, -np.inf, np.inf]], kwargs)
 
 
 def test_no_pixels_give_no_values_and_no_gradient(raster):

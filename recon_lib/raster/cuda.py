@@ -2,6 +2,8 @@
 
 nvdiffrast is not part of this project and has a licence of its own (non-commercial). Gradients are summed by atomic adds, so
 two runs differ in their last bits. It takes contiguous tensors and int32 faces only, so all are made so here.
+Its results differ from the reference's by the corners of cube maps, in the gradients to texels and, in every map but the
+first of several, in the values; and with boundary "zero" in the gradients to texels at the border.
 """
 
 import threading
