@@ -15,6 +15,7 @@ from PIL import Image
 
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh
+from recon_lib.photos.resample import area_means
 
 FOLDER = Path(os.environ.get("RECON_SPOT", Path(__file__).parents[2] / "shared" / "data" / "spot"))
 
@@ -38,5 +39,11 @@ def true_mesh() -> Mesh:
 
 
 def _shrunk(image: Image.Image, width: int) -> np.ndarray:
-    """PIL's RGBA mode weighs colour by alpha when it shrinks."""
-    return np.asarray(image if image.width == width else image.resize((width, width), Image.Resampling.BOX))
+    """Colour is weighed by alpha."""
+    rgba = np.asarray(image).astype(np.float32)
+    if image.width == width:
+        return np.asarray(image)
+    rgba[..., :3] *= rgba[..., 3:] / 255
+    small = area_means(rgba, (0.0, 0.0, float(image.width), float(image.height)), width, width)
+    small[..., :3] /= np.maximum(small[..., 3:] / 255, 1e-6)
+    return small.round().clip(0, 255).astype(np.uint8)

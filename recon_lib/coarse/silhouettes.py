@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor
 
 from recon_lib import camera, render
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh
 from recon_lib.photos import framing
+from recon_lib.photos.resample import area_means
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import simplify
 
@@ -52,11 +52,9 @@ def crop_masks(alphas: list[np.ndarray], in_ball: Cameras, size: int, raster: Ra
     boxes, crops = [], []
     for alpha in alphas:
         box = framing.square_box(alpha, MARGIN)
-        plane = Image.fromarray(alpha.astype(np.float32)).resize(
-            (size, size), Image.Resampling.BOX, box=(box[0], box[1], box[2], box[3])
-        )
+        plane = area_means(alpha.astype(np.float32), (box[0], box[1], box[2], box[3]), size, size)
         boxes.append(box)
-        crops.append(torch.from_numpy(np.array(plane)))
+        crops.append(torch.from_numpy(plane))
     cropped = camera.cropped(in_ball, torch.tensor(boxes, dtype=in_ball.intrinsics.dtype), size, size)
     return Masks(torch.stack(crops).to(raster.DEVICE), camera.on_device(cropped, raster.DEVICE))
 

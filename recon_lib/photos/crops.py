@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from recon_lib import camera, colour
 from recon_lib.camera import Cameras
 from recon_lib.photos import framing
+from recon_lib.photos.resample import area_means
 from recon_lib.progress import Progress, silent
 
 MARGIN = 0.1  # of the object's extent in the photo, on each side
@@ -39,12 +39,9 @@ def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, pro
 
 
 def _cropped(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:
-    left, top = int(box[0]), int(box[1])
-    part = image[top : int(np.ceil(box[3])), left : int(np.ceil(box[2]))]
+    left, top, right, bottom = box
+    x, y = int(left), int(top)
+    part = image[y : int(np.ceil(bottom)), x : int(np.ceil(right))]
     alpha = torch.from_numpy(part[..., 3:].astype(np.float32)) / 255
-    rgba = torch.cat([colour.linear_of_bytes(part[..., :3]) * alpha, alpha], -1)
-    inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
-    planes = [Image.fromarray(plane.numpy()) for plane in rgba.unbind(-1)]
-    return torch.stack(
-        [torch.from_numpy(np.array(p.resize((size, size), Image.Resampling.BOX, box=inner))) for p in planes], -1
-    )
+    rgba = torch.cat([colour.linear_of_bytes(part[..., :3]) * alpha, alpha], -1).numpy()
+    return torch.from_numpy(area_means(rgba, (left - x, top - y, right - x, bottom - y), size, size))

@@ -18,6 +18,7 @@ from skimage.metrics import structural_similarity
 from recon_lib import camera, render
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh
+from recon_lib.photos.resample import area_means
 from recon_lib.raster.interface import Rasteriser
 
 LONG_SIDE = 512  # pixels
@@ -57,9 +58,8 @@ def on_white(photo: np.ndarray, size: tuple[int, int]) -> tuple[Float[np.ndarray
     """The photo composited on white and its mask, area-averaged to `size` (width, height)."""
     alpha = photo[..., 3:] / 255
     planes = np.concatenate([photo[..., :3] / 255 * alpha + 1 - alpha, alpha], -1).astype(np.float32)
-    small = np.stack(
-        [np.array(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in np.moveaxis(planes, -1, 0)], -1
-    )
+    height, width = photo.shape[:2]
+    small = area_means(planes, (0.0, 0.0, float(width), float(height)), *size)
     return small[..., :3].astype(np.float64), small[..., 3] > 0.5
 
 
