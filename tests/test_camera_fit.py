@@ -86,7 +86,7 @@ def test_true_cameras_stay_and_a_fit_whose_every_step_hurts_gives_the_guesses_ba
 
 
 def test_focal_lengths_may_be_fitted_each_by_itself(eight, body):
-    guesses = guessed(eight.cameras, 1, 0.01, 1.0, 1)
+    guesses = guessed(eight.cameras, 1, 0.01, 1.0, 2)
     factor = torch.linspace(0.93, 1.07, 8)[:, None] ** torch.tensor([1.0, 1, 0, 0])
     guesses = replace(guesses, intrinsics=guesses.intrinsics * factor)
     brief = replace(QUICK, focal="each", rounds=2, search_steps=1)

@@ -24,7 +24,7 @@ from recon_lib.photos import colmap, decode, distortion, listing, masks, plain, 
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.listing import Listing, PosedPhoto, finding, problem
 from recon_lib.photos.scene import Scene
-from recon_lib.progress import Progress
+from recon_lib.progress import Progress, silent
 
 UPS = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
@@ -53,7 +53,7 @@ class View(NamedTuple):
     notes: tuple[str, ...]  # keys of CONVERSIONS
 
 
-def read(folder: Path, config: IngestConfig, progress: Progress | None = None) -> Ingested:
+def read(folder: Path, config: IngestConfig, progress: Progress = silent) -> Ingested:
     """`progress` is called after each photo with the fraction done and a label."""
     _check(config)
     if not Path(folder).is_dir():
@@ -65,20 +65,8 @@ def read(folder: Path, config: IngestConfig, progress: Progress | None = None) -
     headers, mask_headers, wrong = _headers(root, listed, mask_of, config)
     problems += wrong
 
-    views: list[View] = []
-    notes = defaultdict(list)
-    for i, (photo, header) in enumerate(zip(listed.photos, headers, strict=True)):
-        mask = mask_of.get(photo.label)
-        if header is not None and (mask is None or mask in mask_headers):
-            try:
-                view = _view(root, photo, header, mask, mask_headers.get(mask), listed.stored_pixels)
-                views.append(view)
-                for note in view.notes:
-                    notes[note].append(photo.label)
-            except ValueError as e:
-                problems += [f"{photo.label}: {line}" for line in str(e).splitlines()]
-        if progress is not None:
-            progress((i + 1) / len(headers), photo.label)
+    views, notes, undecodable = _decode(root, listed, mask_of, headers, mask_headers, progress)
+    problems += undecodable
     up, up_source, wrong = _up(listed, config)
     held_out, split_source, unsplit = _split(listed, config)
     # Without a whole list of photos, a complaint about their number would mislead.
@@ -97,6 +85,31 @@ def read(folder: Path, config: IngestConfig, progress: Progress | None = None) -
         *(finding(note, f"{len(files)} photos {CONVERSIONS[note]}", files) for note, files in notes.items()),
         *_ignored(root, listed.photos, mask_of),
     ]
+    return Ingested(_scene(listed, views, held_out, up), findings)
+
+
+def _decode(
+    root: Path, listed: Listing, mask_of: dict[str, str], headers: list[decode.Header | None],
+    mask_headers: dict[str, decode.Header], progress: Progress,
+) -> tuple[list[View], dict[str, list[str]], list[str]]:  # fmt: skip
+    """Every photo that can be read, the photos of each conversion that was made, and what is wrong with the others."""
+    views: list[View] = []
+    notes, problems = defaultdict(list), []
+    for i, (photo, header) in enumerate(zip(listed.photos, headers, strict=True)):
+        mask = mask_of.get(photo.label)
+        if header is not None and (mask is None or mask in mask_headers):
+            try:
+                view = _view(root, photo, header, mask, mask_headers.get(mask), listed.stored_pixels)
+                views.append(view)
+                for note in view.notes:
+                    notes[note].append(photo.label)
+            except ValueError as e:
+                problems += [f"{photo.label}: {line}" for line in str(e).splitlines()]
+        progress((i + 1) / len(headers), photo.label)
+    return views, notes, problems
+
+
+def _scene(listed: Listing, views: list[View], held_out: np.ndarray, up: np.ndarray) -> Scene:
     cameras = None
     if not listed.unposed:
         cameras = Cameras(
@@ -104,10 +117,9 @@ def read(folder: Path, config: IngestConfig, progress: Progress | None = None) -
             torch.tensor([view.intrinsics for view in views], dtype=torch.float32),
             torch.tensor([view.rgba.shape[1::-1] for view in views]),
         )
-    images = tuple(view.rgba for view in views)
+    labels = [photo.label for photo in listed.photos]
     names = listing.names([label.lower() for label in labels] if listed.canonical_rig else labels)
-    scene = Scene(names, images, cameras, held_out, up, listed.canonical_rig)
-    return Ingested(scene, findings)
+    return Scene(names, tuple(view.rgba for view in views), cameras, held_out, up, listed.canonical_rig)
 
 
 def _check(config: IngestConfig) -> None:

@@ -1,9 +1,8 @@
 """Exact area means of a picture over the cells of a grid.
 
 A picture is constant within each pixel: pixel (row i, column j) covers [j, j + 1] x [i, i + 1]. Beyond its borders it goes on
-as its border pixels, so a constant stays that constant to the last bit. Along each axis by itself, a cell's mean is taken over
-the cell where that is at least one pixel wide, and else over one pixel's width around the cell's centre. So shrinking takes
-area means, enlarging interpolates linearly between pixel centres, and the two agree where cells are as wide as pixels.
+as its border pixels, so a constant stays that constant to the last bit. A cell's value is the mean over the cell, whether it is
+larger or smaller than a pixel: photos are sharp, and interpolating between pixels would blur what is fitted to them.
 
 Products and sums are float64 in one fixed order on one thread. Axes: H W pixels, top row first; C channels.
 """
@@ -36,10 +35,9 @@ def area_means(
 def _weights(pixels: int, low: float, high: float, cells: int) -> csr_array:
     """The share of each pixel (columns) in the mean of each cell (rows) along one axis; every row sums to 1."""
     size = (high - low) / cells
-    reach = max(size, 1.0)
-    begin = low + (np.arange(cells) + 0.5) * size - reach / 2
-    pixel = np.floor(begin)[:, None] + np.arange(int(np.ceil(reach)) + 1)
-    shared = np.minimum(pixel + 1, begin[:, None] + reach) - np.maximum(pixel, begin[:, None])
+    begin = low + np.arange(cells) * size
+    pixel = np.floor(begin)[:, None] + np.arange(int(np.ceil(size)) + 1)
+    shared = np.minimum(pixel + 1, begin[:, None] + size) - np.maximum(pixel, begin[:, None])
     shared = shared.clip(min=0)
     shared /= shared.sum(1, keepdims=True)
     cell, tap = np.nonzero(shared)

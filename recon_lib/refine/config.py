@@ -54,4 +54,5 @@ class IsosurfaceConfig:
     w_sdf: float = 0.02  # of sign changes; a twentieth of it after the first quarter
     w_deviation: float = 0.01  # of FlexiCubes' uneven cells
     w_smooth: float = 0.03  # of material
+    w_white: float = 0.005  # of coloured light
     decay: float = 0.1  # the rates fall to this share at the last step

@@ -87,9 +87,8 @@ def fit(
         chosen = order[(step - 1) * config.batch : step * config.batch]
         view = chosen_views(seen, chosen)
         rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if config.w_smooth else None)
-        colour, alpha = image_losses(
-            rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), room is None, generator
-        )
+        pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
+        colour, alpha = image_losses(pixels, true, room is None, generator)
         terms = {"colour": (1.0, colour), "alpha": (config.w_alpha, alpha)}
         terms |= _material_terms(mesh, rendering.covered, config)
         if config.w_laplacian:
@@ -102,15 +101,19 @@ def fit(
         if room and is_asked and rendering.covered.pixel[-1] < photos.rgba[chosen, ..., 0].numel():
             room = int(MARGIN * room)  # all places were taken: some pixels may have been lost
         if is_asked and not finite:
-            raise FloatingPointError(
-                f"step {step}: loss {loss.item():.4g} or a gradient is not finite, need finite; the last good state is "
-                f"kept. Lower lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
-            )
+            raise FloatingPointError(_not_finite(step, loss, controls))
         rate = min(1, step / max(config.warmup, 1)) * config.decay ** (step / config.steps)
         moves.step(rate, controls)
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
         values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
         yield FitState(step, _detached(replace(mesh, verts=verts)), values)
+
+
+def _not_finite(step: int, loss: Tensor, controls: Controls) -> str:
+    return (
+        f"step {step}: loss {loss.item():.4g} or a gradient is not finite, need finite; the last good state is kept. Lower "
+        f"lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
+    )
 
 
 def order_of_photos(count: int, steps: int, batch: int, seed: int, device: torch.device) -> Tensor:

@@ -75,6 +75,57 @@ class Isosurface:
         return Mesh(found.verts, found.faces), found.deviation.mean() / self.cell
 
 
+class MaterialAndLight:
+    """A volume of base colour and material around the object, and the light: what the isosurface wears while it moves."""
+
+    def __init__(self, photos: Photos, light_size: int):
+        shown = photos.rgba[photos.rgba[..., 3] > 0.9]
+        self.radiance = shown[:, :3].max().clamp_min(0.05)
+        volume = torch.full((1, 9, VOLUME, VOLUME, VOLUME), 0.5, device=photos.rgba.device)
+        volume[:, 3], volume[:, 5:] = 1, 0
+        self.volume = volume.requires_grad_(True)
+        self.light = self.radiance.expand(6, light_size, light_size, 3).contiguous().requires_grad_(True)
+
+    def at(self, place: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P 6"]]:
+        """Base colour and `Material`'s values at positions in the unit frame."""
+        grid = (place.flip(-1) / REACH)[None, None, None]
+        texels = torch.nn.functional.grid_sample(self.volume, grid, padding_mode="border", align_corners=True)
+        return texels[0, :3, 0, 0].T, texels[0, 3:, 0, 0].T
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        self.volume[:, :6].clamp_(0, 1)
+        self.volume[:, 6:].clamp_(-1, 1)
+        self.light.clamp_min_(0)
+
+
+class _Movers:
+    """The optimisers of an isosurface and of what it wears; their rates fall together."""
+
+    def __init__(self, surface: Isosurface, worn: MaterialAndLight, config: IsosurfaceConfig):
+        self.surface, self.config = surface, config
+        rates = (
+            (surface.offsets, config.lr_grid), (surface.weights, config.lr_grid), (worn.volume, config.lr_material),
+            (worn.light, config.lr_light * worn.radiance.item()),
+        )  # fmt: skip
+        self.adam = torch.optim.Adam([{"params": [p], "lr": rate, "rate": rate} for p, rate in rates], fused=True)
+        # Plain Adam takes as large a step where only the regulariser speaks as where a silhouette does.
+        self.move_sdf = UniformAdam(surface.sdf)
+
+    def step(self, loss: Tensor, share: float) -> None:
+        """One step down the loss, at this share of the rates."""
+        self.adam.zero_grad()
+        self.surface.sdf.grad = None
+        loss.backward()
+        self.surface.sdf.grad = self.surface.smoothed(self.surface.sdf.grad)
+        self.move_sdf.step(self.config.lr_sdf * share)
+        for group in self.adam.param_groups:
+            group["lr"] = group["rate"] * share
+        self.adam.step()
+        with torch.no_grad():
+            self.surface.sdf.clamp_(-3, 3)
+
+
 def fit_isosurface(
     photos: Photos, start: Mesh | None, config: IsosurfaceConfig, raster: Rasteriser, faces: int,
     progress: Progress = silent,
@@ -87,24 +138,8 @@ def fit_isosurface(
     device = photos.rgba.device
     surface = Isosurface(config.kind, config.grid, start, raster.DEVICE)
     generator = torch.Generator(device).manual_seed(config.seed)
-    shown = photos.rgba[photos.rgba[..., 3] > 0.9]
-    radiance = shown[:, :3].max().clamp_min(0.05)
-    volume = torch.full((1, 9, VOLUME, VOLUME, VOLUME), 0.5, device=device)
-    volume[:, 3], volume[:, 5:] = 1, 0
-    light = radiance.expand(6, config.light_size, config.light_size, 3).contiguous().requires_grad_(True)
-    volume.requires_grad_(True)
-    rates = (
-        (surface.offsets, config.lr_grid), (surface.weights, config.lr_grid), (volume, config.lr_material),
-        (light, config.lr_light * radiance.item()),
-    )  # fmt: skip
-    adam = torch.optim.Adam([{"params": [p], "lr": rate, "rate": rate} for p, rate in rates], fused=True)
-    # Plain Adam takes as large a step where only the regulariser speaks as where a silhouette does.
-    move_sdf = UniformAdam(surface.sdf)
-
-    def material(place: Float[Tensor, "P 3"]) -> tuple[Tensor, Tensor]:
-        at = (place.flip(-1) / REACH)[None, None, None]
-        texels = torch.nn.functional.grid_sample(volume, at, padding_mode="border", align_corners=True)[0, :, 0, 0].T
-        return texels[:, :3], texels[:, 3:]
+    worn = MaterialAndLight(photos, config.light_size)
+    moves = _Movers(surface, worn, config)
 
     def aside(place: Float[Tensor, "Q 3"]) -> Float[Tensor, "Q 3"]:
         return place + SMOOTH_REACH * torch.randn(place.shape, generator=generator, device=device)
@@ -114,29 +149,16 @@ def fit_isosurface(
     for step in range(1, config.steps + 1):
         chosen = order[(step - 1) * config.batch : step * config.batch]
         body, deviation = surface.mesh(training=True)
-        body = Mesh(body.verts, body.faces, light=light)
-        rendering = render.surfaces(body, fit.chosen_views(seen, chosen), raster, material=material, aside=aside)
-        colour, alpha = fit.image_losses(
-            rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4), True, generator
-        )
+        body = Mesh(body.verts, body.faces, light=worn.light)
+        rendering = render.surfaces(body, fit.chosen_views(seen, chosen), raster, material=worn.at, aside=aside)
+        pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
+        colour, alpha = fit.image_losses(pixels, true, True, generator)
         sign = dmtet.sign_change_bce(surface.sdf, surface.grid.edges)
         w_sdf = config.w_sdf * max(0.05, 1 - 0.95 * 4 * step / config.steps)
         loss = colour + config.w_alpha * alpha + w_sdf * sign + config.w_smooth * rendering.covered.material_difference
-        loss = loss + 0.005 * losses.whiteness(light) + config.w_deviation * deviation
-        adam.zero_grad()
-        surface.sdf.grad = None
-        loss.backward()
-        surface.sdf.grad = surface.smoothed(surface.sdf.grad)
-        share = config.decay ** (step / config.steps)
-        move_sdf.step(config.lr_sdf * share)
-        for group in adam.param_groups:
-            group["lr"] = group["rate"] * share
-        adam.step()
-        with torch.no_grad():
-            volume[:, :6].clamp_(0, 1)
-            volume[:, 6:].clamp_(-1, 1)
-            light.clamp_min_(0)
-            surface.sdf.clamp_(-3, 3)
+        loss = loss + config.w_white * losses.whiteness(worn.light) + config.w_deviation * deviation
+        moves.step(loss, config.decay ** (step / config.steps))
+        worn.clamp()
         progress(step / config.steps, f"{config.kind}, step {step} of {config.steps}")
     with torch.no_grad():
         body, _ = surface.mesh(training=False)
