@@ -23,7 +23,7 @@ test-upstream: $(INSTALLED)
 	$(BIN)/python -m pytest -q -W ignore --durations=10 tests/test_upstream.py
 
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ip 127.0.0.1 --config .jupyter/jupyter_server_config.py notebooks
+	$(BIN)/jupyter lab --ip 127.0.0.1 --config .jupyter/jupyter_server_config.py
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench.py $(ARGS)
