@@ -32,7 +32,19 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "xatlas": {"uv"},
     "cholespy": {"large_steps"},
     "ipywidgets": {"panel"},
-    "numba": {"threads", "carving", "attributes", "coverage", "cubes", "edges", "sampling"},
+    "numba": {
+        "threads",
+        "carving",
+        "attributes",
+        "coverage",
+        "cubes",
+        "edges",
+        "sampling",
+        "patchmatch",
+        "consistency",
+        "fusion",
+        "views",
+    },
 }
 MAY_USE = {  # third-party packages of the rooms that are maths
     "vocabulary": {"torch", "numpy", "scipy", "numba", "jaxtyping"},

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from recon_lib.knobs import knob
 
-BACKENDS = ("hull", "reconviagen")
+BACKENDS = ("hull", "stereo", "reconviagen")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,20 @@ class BackendConfig:
 class HullConfig:
     resolution: int = knob(128, "grid points along the longest side, of a hull and of cleaning", 16, 512)
     faces: int = knob(12000, "triangles, at most", 100, 1000000)
+
+
+@dataclass(frozen=True)
+class StereoConfig:
+    """Multi-view stereo inside the hull (`stereo/`)."""
+
+    size: int = 400  # pixels along a photo's longer side, at the finer of two scales
+    resolution: int = 160  # grid points of the fused surface along its longest side
+    bound_resolution: int = 96  # grid points of the hull that bounds the search
+    neighbours: int = 6  # photos that each one is compared with
+    random_depths: int = 24  # first guesses per pixel, at the coarser scale
+    coarse_passes: int = 4
+    fine_passes: int = 3
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+from jaxtyping import Float32
 
 from recon_lib.camera import Cameras, invert_rigid
 from recon_lib.coarse.carving import carve
@@ -26,14 +27,24 @@ def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, 
 
     Raises ValueError where the masks contradict the cameras: no point is inside all of them.
     """
+    field, origin, spacing = carve_field(alphas, cameras, config.resolution, part(progress, 0.0, 0.6))
+    field = grid_mesh.keep_largest_body(np.pad(field, 1, constant_values=spacing), spacing)
+    return grid_mesh.mesh_of_field(field, origin - spacing, spacing, config.faces, part(progress, 0.6, 1.0))
+
+
+def carve_field(
+    alphas: list[np.ndarray], cameras: Cameras, resolution: int, progress: Progress = silent
+) -> tuple[Float32[np.ndarray, "X Y Z"], np.ndarray, float]:
+    """The hull's signed distance on a grid of `resolution` points along its longest side, the grid's origin and its spacing.
+
+    All bodies are in it. Raises ValueError as `visual_hull` does.
+    """
     progress(0.0, "measuring masks")
-    with ThreadPoolExecutor() as pool:
-        distances = list(pool.map(signed_distance, alphas))
-    progress(0.2, "bounding the object")
+    distances = _distances(alphas)
+    progress(0.3, "bounding the object")
     centre, half = _first_box(alphas, cameras)
-    field, origin, spacing = _field(
-        distances, cameras, centre - half, 2 * half / (BOUNDS_RESOLUTION - 1), (BOUNDS_RESOLUTION,) * 3
-    )
+    spacing = 2 * half / (BOUNDS_RESOLUTION - 1)
+    field, origin = _field(distances, cameras, centre - half, spacing, (BOUNDS_RESOLUTION,) * 3), centre - half
     inside = np.argwhere(field < spacing)
     if len(inside) == 0:
         raise ValueError(
@@ -41,12 +52,22 @@ def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, 
             "(camera-to-world, OpenGL axes) and that each mask belongs to its pose"
         )
     low, high = origin + (inside.min(0) - 1) * spacing, origin + (inside.max(0) + 1) * spacing
-    spacing = (high - low).max() / (config.resolution - 1)
+    spacing = (high - low).max() / (resolution - 1)
     shape = tuple(np.ceil((high - low) / spacing).astype(int) + 1)
-    progress(0.3, "carving")
-    field, origin, spacing = _field(distances, cameras, low, spacing, shape)
-    field = grid_mesh.keep_largest_body(np.pad(field, 1, constant_values=spacing), spacing)
-    return grid_mesh.mesh_of_field(field, origin - spacing, spacing, config.faces, part(progress, 0.6, 1.0))
+    progress(0.5, "carving")
+    return _field(distances, cameras, low, spacing, shape), low, spacing
+
+
+def field_at(
+    alphas: list[np.ndarray], cameras: Cameras, origin: np.ndarray, spacing: float, shape: tuple[int, int, int]
+) -> Float32[np.ndarray, "X Y Z"]:
+    """The hull's signed distance on a grid of somebody else's."""
+    return _field(_distances(alphas), cameras, origin, spacing, shape)
+
+
+def _distances(alphas: list[np.ndarray]) -> list[np.ndarray]:
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(signed_distance, alphas))
 
 
 def signed_distance(alpha: np.ndarray) -> np.ndarray:
@@ -79,4 +100,4 @@ def _field(distances, cameras, origin, spacing, shape):
     for distance, T, k in zip(distances, T_cam_world, intrinsics, strict=True):
         carve(field, origin, spacing, T, k, distance)
     field[np.isinf(field)] = spacing  # seen by no view at all
-    return field, origin, spacing
+    return field

@@ -22,9 +22,11 @@ from recon_lib.coarse.config import (
     GeneratedConfig,
     HullConfig,
     SampleConfig,
+    StereoConfig,
 )
 from recon_lib.coarse.reconviagen import sample, upstream
 from recon_lib.coarse.reconviagen.outcomes import Outcome
+from recon_lib.coarse.stereo import stereo
 from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene, camera_json
 from recon_lib.progress import Progress, part, silent
@@ -35,7 +37,7 @@ from recon_lib.weights import store
 
 AMBIGUOUS_IOU = 0.01  # two fits whose overlaps differ by less are as good as each other
 MOSTLY_ONE = 0.5  # share of the surface that one body should have
-ALIGNMENT, CAMERA_FITTING = AlignConfig(), CameraFitConfig()
+ALIGNMENT, CAMERA_FITTING, MATCHING = AlignConfig(), CameraFitConfig(), StereoConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,9 @@ class Coarse:
     def reading(self, found: MeshChecks) -> str:
         """In words, what the photos say about the shape."""
         solid = "a closed solid of one body" if found.is_solid() else "no solid: see the table above"
-        if self.backend == "hull":
+        if self.backend == "stereo":
+            shape = f"as the photos agree on it where they do ({self.provenance['share_of_stereo']:.0%}), else the hull"
+        elif self.backend == "hull":
             shape = "as large as the silhouettes allow; hollows that no silhouette shows are filled"
         else:
             shape = (
@@ -72,7 +76,7 @@ class Coarse:
     def overlap(self) -> str:
         """What is to be read of `iou`."""
         if not self.iou:
-            return "a hull: its silhouettes are the masks, as far as these agree"
+            return f"{self.backend}: made inside the masks, so its silhouettes are not compared with them"
         worst = min(self.iou, key=self.iou.get)
         mean = sum(self.iou.values()) / len(self.iou)
         pairs = "   ".join(f"{name}\N{NO-BREAK SPACE}{iou:.3f}" for name, iou in self.iou.items())
@@ -87,13 +91,13 @@ def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:
     """
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend: got {backend!r}, need auto or one of {BACKENDS}")
-    if backend == "hull":
+    if backend in ("hull", "stereo"):
         if not has_cameras:
             raise ValueError(
-                "backend hull: got photos without cameras, need cameras (transforms.json, a COLMAP model, or the six named "
-                "views); or choose reconviagen, which finds them"
+                f"backend {backend}: got photos without cameras, need cameras (transforms.json, a COLMAP model, or the six "
+                "named views); or choose reconviagen, which finds them"
             )
-        return "hull", "`hull` was asked for"
+        return backend, f"`{backend}` was asked for"
     try:
         upstream.require("cpu" if device == "cpu" else "cuda")
     except ValueError as error:
@@ -119,8 +123,10 @@ def reconstruct(
     progress: Progress = silent,
     alignment: AlignConfig = ALIGNMENT,
     camera_fitting: CameraFitConfig = CAMERA_FITTING,
+    matching: StereoConfig = MATCHING,
 ) -> Coarse:
-    """Held-out views must have been taken out of `scene` before. `alignment` and `camera_fitting` are of a generated mesh.
+    """Held-out views must have been taken out of `scene` before. `alignment` and `camera_fitting` are of a generated mesh,
+    `matching` of stereo.
 
     Raises ValueError, of which ReconViaGen's Outcomes and WeightsError are some.
     """
@@ -130,6 +136,9 @@ def reconstruct(
         mesh = hull.visual_hull(alphas, scene.cameras, shape, progress)
         provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(shape)}
         return Coarse(mesh, None, bodies.count_bodies(mesh), {}, chosen, "cpu", reason, (), provenance)
+
+    if chosen == "stereo":
+        return _by_stereo(scene, matching, shape, reason, progress)
 
     device = "cpu" if backend.device == "cpu" else "cuda"
     sampled, provenance = _sampled(scene, device, sampling, part(progress, 0.0, 0.6))
@@ -148,6 +157,20 @@ def reconstruct(
     by_view = dict(zip(scene.names, iou.tolist(), strict=True))
     return Coarse(
         world, cameras, found, by_view, chosen, device, reason, _remarks(scene, found, iou, provenance), provenance
+    )
+
+
+def _by_stereo(scene: Scene, matching: StereoConfig, shape: HullConfig, reason: str, progress: Progress) -> Coarse:
+    made = stereo.stereo_mesh(scene.images, scene.cameras, matching, shape, progress)
+    provenance = {
+        "method": "PatchMatch stereo inside the visual hull (Galliani et al. 2015)",
+        "views": len(scene.names),
+    }
+    provenance |= {"consistent_share_of_pixels": made.consistent, "share_of_stereo": made.of_stereo}
+    said = f"{made.of_stereo:.0%} of the surface comes from depths that photos agree on, the rest from the hull."
+    count = bodies.count_bodies(made.mesh)
+    return Coarse(
+        made.mesh, None, count, {}, "stereo", "cpu", reason, (said,), provenance | vars(matching) | vars(shape)
     )
 
 

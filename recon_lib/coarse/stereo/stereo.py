@@ -1,0 +1,155 @@
+"""From photos with cameras and masks to a closed mesh: depth maps, what they agree on, one surface."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from scipy import ndimage
+
+from recon_lib.camera import Cameras
+from recon_lib.coarse import hull
+from recon_lib.coarse.config import HullConfig, StereoConfig
+from recon_lib.coarse.stereo import consistency, fusion, patchmatch
+from recon_lib.coarse.stereo import views as views_
+from recon_lib.coarse.stereo.views import Views
+from recon_lib.mesh import Mesh
+from recon_lib.progress import Progress, part, silent
+from recon_lib.surface import grid_mesh
+
+BOX_MARGIN = 0.04  # of the consistent points' extent, around them
+LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hull's surface close by
+LEAST_POINTS = 100  # consistent pixels, of fewer no box can be drawn
+
+
+@dataclass(frozen=True, eq=False)
+class StereoMesh:
+    mesh: Mesh
+    depths: Float32[np.ndarray, "B H W"]  # along each crop's axis, 0 where too few views agree
+    costs: Float32[np.ndarray, "B H W"]  # 1 - ZNCC of the depth that was found
+    consistent: float  # share of the masks' pixels whose depth other views agree with
+    of_stereo: float  # share of the vertices that depths speak of; the others lie where the hull is
+
+
+def stereo_mesh(
+    images: tuple[np.ndarray, ...],
+    cameras: Cameras,
+    config: StereoConfig,
+    shape: HullConfig,
+    progress: Progress = silent,
+) -> StereoMesh:
+    """`images` are H W 4 uint8, straight alpha, sRGB. The mesh is closed, outward, one body.
+
+    Raises ValueError where no point of space lies inside all masks, and where photos agree on too little.
+    """
+    alphas = [image[..., 3] / np.float32(255) for image in images]
+    field, origin, spacing = hull.carve_field(alphas, cameras, config.bound_resolution, part(progress, 0.0, 0.1))
+    centre = _middle(field, origin, spacing)
+    fine = views_.crop_views(images, cameras, config.size)
+    others = views_.neighbours(fine, centre, config.neighbours)
+    planes, costs = _search(images, cameras, config, others, (field, origin, spacing), part(progress, 0.1, 0.75))
+    depths = _agreed(fine, planes[..., 0], costs, centre)
+    progress(0.8, "fusing depths")
+    points = _points(fine, depths)
+    if len(points) < LEAST_POINTS:
+        raise ValueError(
+            f"stereo: photos agree on {len(points)} points, need {LEAST_POINTS}: too few photos, too little texture, or "
+            "cameras that do not belong to the photos; choose backend hull"
+        )
+    low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
+    around = BOX_MARGIN * (high - low).max()
+    spacing = float((high - low + 2 * around).max() / (config.resolution - 1))
+    grid = tuple((np.ceil((high - low + 2 * around) / spacing).astype(int) + 1).tolist())
+    carved = hull.field_at(alphas, cameras, low - around, spacing, grid)
+    P = fine.K @ fine.T_cv_world[:, :3]
+    fused, near = fusion.fuse(depths, P, carved, low - around, spacing)
+    body = grid_mesh.keep_largest_body(np.pad(fused, 1, constant_values=np.float32(spacing)), spacing)
+    mesh = grid_mesh.mesh_of_field(body, low - around - spacing, spacing, shape.faces, part(progress, 0.85, 1.0))
+    share = _share_near(mesh, near, low - around, spacing)
+    return StereoMesh(mesh, depths, costs, float((depths[fine.masks] > 0).mean()), share)
+
+
+def _search(
+    images: tuple[np.ndarray, ...], cameras: Cameras, config: StereoConfig, others: np.ndarray, bounded: tuple,
+    progress: Progress,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The planes (B H W 3) and costs at the finer of two scales; the coarser one finds, the finer one improves."""
+    planes, costs = np.zeros((len(images), 1, 1, 3), np.float32), np.zeros((len(images), 1, 1), np.float32)
+    for level, (size, tries, passes) in enumerate(
+        ((config.size // 2, config.random_depths, config.coarse_passes), (config.size, 0, config.fine_passes))
+    ):
+        shown = views_.crop_views(images, cameras, size)
+        before, planes = planes, np.zeros((*shown.masks.shape, 3), np.float32)
+        costs = np.full(shown.masks.shape, patchmatch.WORST, np.float32)
+        for i in range(len(images)):
+            if level:
+                planes[i] = _twice(before[i], shown.masks.shape[1:])
+            _search_view(
+                shown, i, others[i], bounded, planes[i], costs[i], tries, passes, config.seed, final=level == 1
+            )
+            progress((level + (i + 1) / len(images)) / 2, f"depth of photo {i + 1} of {len(images)}, {size} pixels")
+    return planes, costs
+
+
+def _twice(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The planes of the coarser scale at the pixels of the finer one."""
+    rows, columns = (np.minimum(np.arange(n) // 2, m - 1) for n, m in zip(shape, plane.shape[:2], strict=True))
+    return plane[rows[:, None], columns] * np.array([1, 0.5, 0.5], np.float32)
+
+
+def _search_view(
+    shown: Views, i: int, others: np.ndarray, bounded: tuple, plane: np.ndarray, cost: np.ndarray, tries: int,
+    passes: int, seed: int, final: bool,
+) -> None:  # fmt: skip
+    low, high, surface = views_.hull_bounds(shown, i, *bounded)
+    M, m = views_.homographies(shown, i, others)
+    plane[..., 0] = np.where(plane[..., 0] > 0, plane[..., 0].clip(low, high), 0)
+    arguments = shown.greys, shown.masks, i, others, M, m, low, high, plane, cost
+    patchmatch.start(*arguments, max(tries, 1), seed)
+    for k in range(passes):
+        for colour in (0, 1):
+            radius = np.float32(0.5**k if tries else 0.1 * 0.5**k)
+            patchmatch.improve(*arguments, colour, radius, seed + 2 * k + colour + 1)
+    if final:
+        w = np.where(surface > 0, surface, np.nan)
+        down, along = np.gradient(w)
+        slope = np.nan_to_num(np.stack([along, down], -1)).astype(np.float32)
+        hull_plane = np.concatenate([surface[..., None], slope], -1)
+        spacing = np.float32(bounded[2])
+        patchmatch.prefer_hull(
+            shown.greys, shown.masks, i, others, M, m, hull_plane, spacing * surface**2, LEAST_GAIN, plane, cost
+        )
+
+
+def _agreed(shown: Views, inverse: np.ndarray, costs: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    count = len(inverse)
+    M, m = np.zeros((count, count, 3, 3), np.float32), np.zeros((count, count, 3), np.float32)
+    for i in range(count):
+        M[i], m[i] = views_.homographies(shown, i, np.arange(count))
+    R, t = shown.T_cv_world[:, :3, :3], shown.T_cv_world[:, :3, 3]
+    towards = centre + np.einsum("bji,bj->bi", R, t)
+    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+    degrees = np.degrees(np.arccos((towards @ towards.T).clip(-1, 1)))
+    asked = (degrees < consistency.WIDEST) & ~np.eye(count, dtype=bool)
+    return consistency.agree(np.ascontiguousarray(inverse), costs, M, m, asked)
+
+
+def _points(shown: Views, depths: np.ndarray) -> np.ndarray:
+    """World points (P 3) of all depths."""
+    found = []
+    for i, depth in enumerate(depths):
+        y, x = np.nonzero(depth > 0)
+        rays = np.linalg.inv(shown.K[i]) @ np.stack([x + 0.5, y + 0.5, np.ones(len(x))])
+        T = np.linalg.inv(shown.T_cv_world[i])
+        found.append((T[:3, :3] @ (rays * depth[y, x]) + T[:3, 3:]).T)
+    return np.concatenate(found)
+
+
+def _middle(field: np.ndarray, origin: np.ndarray, spacing: float) -> np.ndarray:
+    return origin + np.argwhere(field < 0).mean(0) * spacing
+
+
+def _share_near(mesh: Mesh, near: np.ndarray, origin: np.ndarray, spacing: float) -> float:
+    at = (mesh.verts.double().numpy() - origin).T / spacing
+    weight = ndimage.map_coordinates(near, at, order=1, mode="nearest")
+    return float(torch.from_numpy(weight >= 1).float().mean())

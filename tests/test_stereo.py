@@ -1,0 +1,153 @@
+"""Stereo against shapes of known depth, and what it must not do: carve what it cannot see, depend on light or threads."""
+
+from dataclasses import replace
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from recon_lib import camera, colour, mesh, render
+from recon_lib.coarse import hull
+from recon_lib.coarse.config import HullConfig, StereoConfig
+from recon_lib.coarse.stereo import stereo
+from recon_lib.coarse.stereo import views as views_
+from recon_lib.mesh import volume
+from recon_lib.raster import cpu
+from recon_lib.surface import uv
+
+SMALL = StereoConfig(size=160, resolution=64, bound_resolution=48)
+SHAPE = HullConfig(resolution=64, faces=4000)
+RADIUS = 0.5
+
+
+def speckled(body: mesh.Mesh, seed: int = 0) -> mesh.Mesh:
+    """A texture of patches a few pixels wide in the photos."""
+    uvs, uv_faces, (height, width) = uv.unwrap(body.verts, body.faces, 512)
+    coarse = torch.rand(1, 1, height // 6, width // 6, generator=torch.Generator().manual_seed(seed))
+    grey = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0, 0]
+    return replace(body, uvs=uvs, uv_faces=uv_faces, texture=(0.05 + 0.6 * grey)[..., None].repeat(1, 1, 3))
+
+
+def photographed(body: mesh.Mesh, cameras: camera.Cameras) -> tuple[np.ndarray, ...]:
+    """H W 4 uint8, straight alpha, sRGB."""
+    rgba = render.photographed(body, cameras, cpu)
+    rgb = colour.linear_to_srgb((rgba[..., :3] / rgba[..., 3:].clamp_min(1e-6)).clamp(0, 1))
+    return tuple((torch.cat([rgb, rgba[..., 3:]], -1) * 255).round().byte().numpy())
+
+
+def around(count: int) -> camera.Cameras:
+    """Two rings, so that neighbours look from some 20 degrees apart, up and down too."""
+    rings = [camera.orbit(count, elevation, 2.5, 0.5, 200) for elevation in (-0.15, 0.25)]
+    joined = [torch.cat([getattr(ring, name) for ring in rings]) for name in ("T_world_cam", "intrinsics", "sizes")]
+    return camera.Cameras(*joined)
+
+
+@pytest.fixture(scope="module")
+def ball_photos():
+    sphere = mesh.icosphere(5)
+    cameras = around(12)
+    return photographed(speckled(replace(sphere, verts=RADIUS * sphere.verts)), cameras), cameras
+
+
+@pytest.fixture(scope="module")
+def found(ball_photos):
+    return stereo.stereo_mesh(*ball_photos, SMALL, SHAPE)
+
+
+def true_depth(shown: views_.Views, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Depth of the sphere along each pixel's ray, and the angle in degrees between ray and normal; NaN beside the sphere."""
+    height, width = shown.masks.shape[1:]
+    y, x = np.mgrid[:height, :width] + 0.5
+    T = np.linalg.inv(shown.T_cv_world[i])
+    ray = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(shown.K[i]).T @ T[:3, :3].T
+    eye = T[:3, 3]
+    a, b, c = (ray**2).sum(-1), ray @ eye, eye @ eye - RADIUS**2
+    inside = b * b - a * c
+    z = (-b - np.sqrt(np.where(inside > 0, inside, np.nan))) / a
+    normal = (eye + ray * z[..., None]) / RADIUS
+    return z, np.degrees(np.arccos(-(ray * normal).sum(-1) / np.sqrt(a)))
+
+
+def test_depths_of_a_textured_sphere_are_right_up_to_a_slant_of_sixty_degrees(ball_photos, found):
+    shown = views_.crop_views(*ball_photos, SMALL.size)
+    errors, pixels, facing = [], [], 0
+    for i, depth in enumerate(found.depths):
+        true, slant = true_depth(shown, i)
+        asked = shown.masks[i] & (slant < 60)
+        facing += asked.sum()
+        off = np.abs(depth / true - 1)[asked & (depth > 0)]
+        errors.append(off)
+        pixels.append(off * shown.K[i, 0, 0] * np.sin(np.radians(views_.BEST_DEGREES)))
+    errors = np.concatenate(errors)
+    assert np.median(errors) < 0.002 and np.quantile(errors, 0.95) < 0.006
+    assert np.median(np.concatenate(pixels)) < 0.25  # of the shift between neighbours, which is what is measured
+    assert len(errors) > 0.9 * facing
+
+
+def test_the_mesh_of_a_textured_sphere_is_a_solid_of_its_volume(found):
+    body = found.mesh
+    assert volume(body.verts, body.faces).item() == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.02)
+    distance = body.verts.norm(dim=-1) - RADIUS
+    assert distance.abs().mean() < 0.004 and found.of_stereo > 0.5 and found.consistent > 0.6
+
+
+def dented() -> mesh.Mesh:
+    """A ball with a hollow that no silhouette shows, facing +z."""
+    sphere = mesh.icosphere(5)
+    depth = 0.25 * torch.exp(-((1 - sphere.verts[:, 2]) / 0.12))
+    return speckled(replace(sphere, verts=RADIUS * sphere.verts * (1 - depth)[:, None]), 1)
+
+
+def test_a_hollow_that_no_silhouette_shows_is_found():
+    body, cameras = dented(), around(12)
+    photos = photographed(body, cameras)
+    made = stereo.stereo_mesh(photos, cameras, SMALL, SHAPE).mesh
+    carved = hull.visual_hull([p[..., 3] / np.float32(255) for p in photos], cameras, SHAPE)
+
+    def depth_of_hollow(m: mesh.Mesh) -> float:
+        near = (m.verts[:, :2].norm(dim=-1) < 0.08) & (m.verts[:, 2] > 0)
+        return m.verts[near, 2].mean().item()
+
+    true, by_stereo, by_hull = (depth_of_hollow(m) for m in (body, made, carved))
+    assert by_hull > true + 0.04 and by_stereo < true + 0.015, (true, by_stereo, by_hull)
+
+
+def test_an_untextured_ball_stays_the_hull():
+    sphere, cameras = mesh.icosphere(5), around(12)
+    plain = speckled(replace(sphere, verts=RADIUS * sphere.verts))
+    photos = photographed(replace(plain, texture=torch.full_like(plain.texture, 0.4)), cameras)
+    made = stereo.stereo_mesh(photos, cameras, SMALL, SHAPE).mesh
+    voxel = 2 * RADIUS / SMALL.resolution
+    off = made.verts.norm(dim=-1) - RADIUS
+    assert off.abs().mean() < 0.7 * voxel and off.min() > -2.5 * voxel
+
+
+def test_another_exposure_of_each_photo_changes_nothing_to_speak_of(ball_photos, found):
+    photos, cameras = ball_photos
+    gains = np.where(np.arange(len(photos)) % 2, 1.3, 1.0)
+    brighter = tuple(
+        np.dstack([(p[..., :3] * gain).clip(0, 255).astype(np.uint8), p[..., 3]])
+        for p, gain in zip(photos, gains, strict=True)
+    )
+    other = stereo.stereo_mesh(brighter, cameras, SMALL, SHAPE)
+    both = (found.depths > 0) & (other.depths > 0)
+    assert both.sum() > 0.95 * (found.depths > 0).sum()
+    assert np.quantile(np.abs(other.depths / np.where(both, found.depths, 1) - 1)[both], 0.95) < 0.004
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="numba has one thread on this machine")
+def test_one_thread_and_two_give_the_same_bits(ball_photos, found):
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        alone = stereo.stereo_mesh(*ball_photos, SMALL, SHAPE)
+    finally:
+        numba.set_num_threads(before)
+    assert (alone.depths == found.depths).all() and torch.equal(alone.mesh.verts, found.mesh.verts)
+
+
+def test_photos_that_agree_on_nothing_are_refused_with_what_is_needed(ball_photos):
+    photos, cameras = ball_photos
+    with pytest.raises(ValueError, match="photos agree on 0 points, need"):
+        stereo.stereo_mesh((photos[0], photos[6]), cameras[[0, 6]], SMALL, SHAPE)
