@@ -49,7 +49,7 @@ class Picture(Figure):
 def contact_sheet(scene: Scene, columns: int = 8) -> Picture:
     """Every photo on white; held-out ones carry an orange frame."""
     pictures = dict(zip(scene.names, map(_thumbnail, scene.images), strict=True))
-    figure, axes = _grid(pictures, columns, 1.35, 7)
+    figure, axes = _grid(pictures, columns, 1.35, 7.0)
     for axis, held_out in zip(axes, scene.held_out, strict=True):
         axis.axis("on")
         for spine in axis.spines.values():
@@ -59,7 +59,7 @@ def contact_sheet(scene: Scene, columns: int = 8) -> Picture:
 
 def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> Picture:
     """The pictures, each under its name."""
-    return _grid(pictures, columns, 2.6, 9)[0]
+    return _grid(pictures, columns, 2.6, 9.0)[0]
 
 
 def _grid(pictures: dict[str, np.ndarray], columns: int, cell: float, size: float) -> tuple[Picture, list[Axes]]:
@@ -67,7 +67,7 @@ def _grid(pictures: dict[str, np.ndarray], columns: int, cell: float, size: floa
     columns = min(columns, len(pictures))
     titles = [_folded(name, 0.9 * 72 * cell, size) for name in pictures]
     tall = [cell * picture.shape[0] / picture.shape[1] for picture in pictures.values()]
-    texts = [1.3 * size / 72 * (title.count("\n") + 1) + 0.08 for title in titles]
+    texts = [1.4 * size / 72 * (title.count("\n") + 1) + 0.15 for title in titles]
     starts = range(0, len(pictures), columns)
     heights = [max(tall[i : i + columns]) + max(texts[i : i + columns]) for i in starts]
     figure = Picture(figsize=(cell * columns, sum(heights)), layout="constrained")
@@ -77,6 +77,9 @@ def _grid(pictures: dict[str, np.ndarray], columns: int, cell: float, size: floa
         axis.axis("off")
     for axis, title, picture in zip(axes, titles, pictures.values(), strict=False):
         axis.imshow(picture)
+        axis.set_anchor(
+            "N"
+        )  # constrained layout makes room for a title above the cell, not above a picture in its middle
         axis.set(xticks=[], yticks=[])
         axis.set_title(title, fontsize=size, pad=3, parse_math=False)
     return figure, list(axes[: len(pictures)])
