@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recon_lib.verdict.judge import LEAST_PSNR_DB, LEAST_SSIM
+
 SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_db": "PSNR in the mask, dB",
     "ssim": "SSIM in the mask",
@@ -58,6 +60,20 @@ def verdict(judged: dict[str, Any]) -> Table:
         for check in judged["checks"]
     ]
     return Table(rows, ("check", "value", "normal needs", "status"))
+
+
+def statuses() -> Table:
+    """What each status means, with its limits."""
+    (psnr_db, least_psnr_db), (ssim, least_ssim) = LEAST_PSNR_DB, LEAST_SSIM
+    rows = [
+        ("normal", f"PSNR is at least {psnr_db:g} dB and SSIM at least {ssim:g} on held-out views, and the mesh is closed, "
+                   "manifold and one body."),
+        ("warning", f"PSNR is at least {least_psnr_db:g} dB and SSIM at least {least_ssim:g}, but something that normal needs "
+                    "is missing."),
+        ("failure", f"PSNR is below {least_psnr_db:g} dB, SSIM is below {least_ssim:g}, or the mesh is broken: some of its "
+                    "vertices are not finite."),
+    ]  # fmt: skip
+    return Table([(Label(status), meaning) for status, meaning in rows])
 
 
 def gain(judged: dict[str, Any]) -> Table:

@@ -21,6 +21,8 @@ from recon_lib.verdict import images
 from recon_lib.verdict.images import Comparison, Score
 
 LEVELS = ("normal", "warning", "failure")
+LEAST_PSNR_DB = (25.0, 20.0)  # of normal and of warning, in the mask
+LEAST_SSIM = (0.85, 0.75)
 HELD_OUT, USED = "held-out views", "used views"
 
 
@@ -90,8 +92,8 @@ def judge(scored: Scored, coarse: Scored | None, mesh_name: str) -> dict:
 def decide(mean: Score, mesh_checks: MeshChecks, views: str, view_count: int) -> dict:
     """The status and the checks that it comes from; `views` is HELD_OUT or USED."""
     decisive = [
-        check_score("PSNR in the mask", mean.psnr_db, 25.0, 20.0, "dB"),
-        check_score("SSIM in the mask", mean.ssim, 0.85, 0.75, ""),
+        check_score("PSNR in the mask", mean.psnr_db, *LEAST_PSNR_DB, "dB"),
+        check_score("SSIM in the mask", mean.ssim, *LEAST_SSIM, ""),
         Check("scored on", view_count, HELD_OUT, views, "normal" if views == HELD_OUT else "warning"),
         check_count("open edges", mesh_checks.open_edges, 0),
         check_count("non-manifold edges", mesh_checks.non_manifold_edges, 0),
