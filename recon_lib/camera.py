@@ -2,7 +2,7 @@
 
 Camera frame is OpenGL: +x right, +y up, looks along -z, as in `transforms.json`. `T_a_b` maps frame b to frame a, so the
 pose stored is `T_world_cam`. Pixel origin is the image's top-left corner, pixel centres lie at +0.5; intrinsics are
-(fx, fy, cx, cy) in pixels, each view its own. Lengths are scene units, angles radians.
+(fx, fy, cx, cy) in pixels, one set per view. Lengths are scene units, angles radians.
 
 Clip space is the rasteriser's: row 0 is clip y = -1. `projection` negates y so that row 0 is the image's top row; nothing
 else in the library flips. Axes: B views, N points.
@@ -31,6 +31,8 @@ CANONICAL_VIEWS = {
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
+    """Pinhole cameras without distortion, one row per view."""
+
     T_world_cam: Float[Tensor, "B 4 4"]
     intrinsics: Float[Tensor, "B 4"]  # fx fy cx cy, pixels
     sizes: Int[Tensor, "B 2"]  # width height, pixels
@@ -49,6 +51,7 @@ def on_device(cameras: Cameras, device: str) -> Cameras:
 
 
 def invert_rigid(T: Float[Tensor, "*B 4 4"]) -> Float[Tensor, "*B 4 4"]:
+    """The inverse of rotations with translations, by transposing the rotation; wrong for a transform with a scale."""
     out = T.clone()
     out[..., :3, :3] = T[..., :3, :3].mT
     out[..., :3, 3] = -(T[..., :3, :3].mT @ T[..., :3, 3:])[..., 0]
@@ -85,7 +88,10 @@ def canonical_six(width: int) -> Cameras:
 
 
 def orbit(count: int, elevation_radians: float, distance: float, fov_x_radians: float, width: int) -> Cameras:
-    """`count` square views evenly around the origin, world y up, the first from the front (+z), moving to the right (+x)."""
+    """`count` square views evenly spaced around the origin, world y up. The first is from +z, the next ones turn towards +x.
+
+    `distance` is in scene units, `width` in pixels.
+    """
     azimuth = torch.arange(count) * (2 * torch.pi / count)
     height = torch.full_like(azimuth, np.sin(elevation_radians))
     flat = np.cos(elevation_radians)
@@ -109,7 +115,7 @@ def cropped(cameras: Cameras, boxes: Float[Tensor, "B 4"], width: int, height: i
 
 
 def moved(cameras: Cameras, T_new_world: Float[Tensor, "4 4"]) -> Cameras:
-    """The same photos in another world frame: a similarity (rotation, uniform scale, translation)."""
+    """The same views with their poses in another world frame. `T_new_world` is a similarity: rotation, uniform scale, shift."""
     T = T_new_world.to(cameras.T_world_cam) @ cameras.T_world_cam
     scale = torch.linalg.det(T_new_world[:3, :3]) ** (1 / 3)
     rigid = T.clone()
@@ -118,7 +124,7 @@ def moved(cameras: Cameras, T_new_world: Float[Tensor, "4 4"]) -> Cameras:
 
 
 def projection(cameras: Cameras, near: float, far: float) -> Float[Tensor, "B 4 4"]:
-    """`T_clip_world`: w is the depth along the view, z/w is -1 at `near` and 1 at `far`."""
+    """`T_clip_world`: w is the depth along the viewing axis; z/w is -1 at depth `near` and 1 at depth `far` (scene units)."""
     fx, fy, cx, cy = cameras.intrinsics.unbind(-1)
     width, height = cameras.sizes.to(fx).unbind(-1)
     P = fx.new_zeros(len(cameras), 4, 4)

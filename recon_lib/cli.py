@@ -1,8 +1,8 @@
-"""The command line: it parses, calls and prints.
+"""The command line: it parses arguments, calls the library and prints the results.
 
-Exit codes: 0 the run is done, whatever its verdict; 1 a stage failed, or `doctor` found what was asked for wanting; 2 the
-parameters or inputs will not do; 130 interrupted. An error is told on stderr, without a traceback, a line a problem. Each
-command imports what it needs: `doctor` has to run where a package is missing.
+Exit codes: 0 the run is done, whatever its verdict; 1 a stage failed, or `doctor` found that something is missing for the
+purpose asked for; 2 the parameters or inputs are refused; 130 interrupted. Errors go to stderr, one line per problem, without a
+traceback. Each command imports its modules only when it runs, because `doctor` has to run where a package is missing.
 """
 
 import argparse
@@ -24,6 +24,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a closed terminal e
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code; `arguments` are those of the command line unless given."""
     options = _parser().parse_args(arguments)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its errors arrive here as exceptions
     before = {number: signal.signal(number, _interrupt) for number in STOPPING}
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    """`recon run`: runs the chain, then prints the verdict and the report's path."""
     from recon_lib.chain import params, pipeline
     from recon_lib.show import tables
 
@@ -63,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def new(options: argparse.Namespace) -> int:
+    """`recon new`: makes a run folder with working copies of the notebooks and prints their paths."""
     from recon_lib.chain import params, pipeline
 
     notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
@@ -74,11 +77,12 @@ def new(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
+    """`recon report`: writes report.html again from what the run folder holds."""
     from recon_lib.chain import pipeline, run
 
     named = Path(options.run)
     folder = named if named.is_dir() else pipeline.NOTEBOOKS.parent / "outputs" / named
-    run.load(folder)  # a run that has died in the meantime is told as such
+    run.load(folder)  # marks a run whose process has died as interrupted, so that the report says so
     pipeline.write_report(folder.absolute())
     print(f"report: {folder.absolute() / 'report.html'}")
     return DONE
@@ -87,7 +91,10 @@ def report(options: argparse.Namespace) -> int:
 def _run_folder(
     options: argparse.Namespace, asked: dict[str, dict], wanted: str, notebooks: Path, ingest: dict[str, Any]
 ) -> Path:
-    """The folder of this run; never one that another run has, unless the person insists."""
+    """The folder that this run may use. A folder that holds another run is replaced only with --name and --force.
+
+    Raises ValueError for a bad --name, and for one that belongs to another run.
+    """
     from recon_lib.chain import naming, pipeline, reuse
 
     outputs, ingest = notebooks.absolute().parent / "outputs", ingest | asked.get(INGEST, {})
@@ -112,6 +119,7 @@ def _run_folder(
 
 
 def examine(options: argparse.Namespace) -> int:
+    """`recon doctor`: prints what this machine has and lacks, with the command that repairs each lack."""
     from recon_lib.machine import doctor
     from recon_lib.show import tables
 
@@ -133,17 +141,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the notebooks over one set of photos"))
-    _add_new(commands.add_parser("new", help="a run folder with working copies of the notebooks, to open and change"))
-    reporting = commands.add_parser("report", help="write a run's report.html from what its folder has")
+    _add_new(commands.add_parser("new", help="make a run folder with notebooks that you can open and change"))
+    reporting = commands.add_parser("report", help="write a run's report.html again from its folder")
     reporting.set_defaults(command=report)
     reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
-    commands_of_weights.add_arguments(commands.add_parser("weights", help="the weights that ReconViaGen needs"))
-    examining = commands.add_parser("doctor", help="what this machine has of what is needed, and what mends it")
+    commands_of_weights.add_arguments(commands.add_parser("weights", help="list, download or check ReconViaGen's weights"))
+    examining = commands.add_parser("doctor", help="check what this machine has and lacks, and how to repair it")
     examining.set_defaults(command=examine)
-    examining.add_argument("--json", action="store_true", help="a list of rows: name, state, found, needed, mend")
+    examining.add_argument("--json", action="store_true", help="print JSON: rows of name, state, found, needed, mend")
     purposes = ("cpu", "gpu", "reconviagen")
     examining.add_argument(
-        "--for", dest="purpose", choices=purposes, help="exit with 1 if this lacks anything; else cpu"
+        "--for", dest="purpose", choices=purposes, help="exit with 1 if anything for this is missing; default cpu"
     )
     return parser
 
@@ -153,40 +161,40 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     source = command.add_mutually_exclusive_group()
     source.add_argument("params", nargs="?", metavar="PARAMS.yaml", help="parameter file")
     _add_asked(command, source)
-    command.add_argument("--name", help="run folder, outputs/NAME; else named after the parameter file or the photos")
-    command.add_argument("--stages", nargs="+", metavar="STAGE", help="only these")
+    command.add_argument("--name", help="run folder, outputs/NAME; default: the parameter file's or the photos' name")
+    command.add_argument("--stages", nargs="+", metavar="STAGE", help="run only these stages")
     command.add_argument(
-        "--force", action="store_true", help="reuse nothing; replace what --name holds of a run over other photos"
+        "--force", action="store_true", help="run every stage again; replace a run over other photos in --name"
     )
     command.add_argument(
         "--mode", choices=tuple(MODES),
-        help="ReconViaGen and refinement, ReconViaGen alone, or refinement of a visual hull; else as the parameters say",
+        help="ReconViaGen and refinement, ReconViaGen alone, or a refined visual hull; default: as the parameters say",
     )  # fmt: skip
     command.add_argument(
-        "--soft-limit", type=float, metavar="SECONDS", help="for the run: refinement ends there and keeps its best"
+        "--soft-limit", type=float, metavar="SECONDS", help="after this long, refinement stops and keeps its best mesh"
     )
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for one stage")
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="fail a stage that takes longer")
 
 
 def _add_new(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=new, params=None)
     command.add_argument("name", metavar="NAME", help="run folder, outputs/NAME")
     _add_asked(command, command)
-    command.add_argument("--force", action="store_true", help="replace what NAME holds of a run over other photos")
+    command.add_argument("--force", action="store_true", help="replace a run over other photos in NAME")
 
 
 def _add_asked(command: argparse.ArgumentParser, source: argparse._ActionsContainer) -> None:
-    """What tells a command its parameters."""
-    source.add_argument("--preset", metavar="NAME", help="params/NAME.yaml; quick if only --photos is given")
-    command.add_argument("--photos", metavar="DIR", help="folder of photos, instead of the parameter file's")
+    """Adds the options from which a command takes its parameters."""
+    source.add_argument("--preset", metavar="NAME", help="params/NAME.yaml; default: quick if only --photos is given")
+    command.add_argument("--photos", metavar="DIR", help="folder of photos, instead of the one in the parameter file")
     command.add_argument(
-        "--set", action="append", default=[], metavar="STAGE.NAME=VALUE", help="one parameter, as YAML"
+        "--set", action="append", default=[], metavar="STAGE.NAME=VALUE", help="set one parameter; VALUE is YAML"
     )
-    command.add_argument("--notebooks", metavar="DIR", help="the stages' notebooks")
+    command.add_argument("--notebooks", metavar="DIR", help="folder of the stages' notebooks")
 
 
 def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], str]:
-    """The parameters asked for, and the run's name if none is given."""
+    """The parameters asked for (stage to name to value), and the name of the run if --name gives none."""
     from recon_lib.chain import params
 
     if not (options.params or options.preset or options.photos):

@@ -1,7 +1,7 @@
-"""Files that are never half there: each gets its name when it is whole, folders too.
+"""Files and folders that are never half written: each gets its name only when it is complete.
 
-A text or JSON file is written beside its place and renamed; a folder is filled beside its place and then takes the place of
-the one before. Relative paths of users are meant from the repository (`root`).
+A file is written under a temporary name in the same folder and then renamed. A folder is filled under a temporary name and then
+replaces the earlier one. Relative paths from users start at the repository (`root`).
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def root(path: str) -> Path:
-    """A relative path is meant from the repository: the nearest folder upwards that has `notebooks/`, else the current one."""
+    """The path; relative paths start at the nearest folder upwards that has `notebooks/`, else at the current folder."""
     here = Path.cwd()
     home = next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()), here)
     return home / Path(path).expanduser()
@@ -29,22 +29,27 @@ def hashes(folder: Path, base: Path) -> dict[str, str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """NaN and infinity are refused: JSON has no word for them."""
+    """Writes a whole JSON file. Raises ValueError for NaN and infinity, which JSON cannot express."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False))
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file, UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file: first under a temporary name beside it, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     temporary.write_bytes(content)
     os.replace(temporary, path)
 
 
 def replace_folder(temporary: Path, target: Path) -> None:
-    """Gives a finished folder its name; an earlier one goes only after that. Both lie on one file system."""
+    """Renames a finished folder to its final name and then deletes the earlier one. Both must lie on one file system.
+
+    Raises OSError where the rename fails; the earlier folder is then back in its place.
+    """
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -59,5 +64,5 @@ def replace_folder(temporary: Path, target: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The file's content; None where there is no such file."""
+    """The content of a JSON file, or None if there is no such file."""
     return json.loads(path.read_text()) if path.exists() else None

@@ -1,7 +1,7 @@
 """Frames and the similarities between them: rotation, uniform scale and translation as a 4 x 4 `T_a_b`.
 
-`world` is the input's own frame; `unit` has the middle of the object's box at the origin and its farthest vertex at distance
-1. Files stand y up. Lengths are those of the frame. Axes: K transforms, V vertices.
+`world` is the frame of the input. `unit` has the middle of the object's bounding box at the origin and the farthest vertex at
+distance 1. Mesh files have y up. Lengths are in units of their frame. Axes: K transforms, V vertices.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def unit_frame(verts: Float[Tensor, "V 3"]) -> Float[Tensor, "4 4"]:
-    """`T_unit_world`: the box's middle to the origin, the farthest vertex to distance 1."""
+    """`T_unit_world`: moves the middle of the bounding box to the origin and the farthest vertex to distance 1."""
     middle = (verts.max(0).values + verts.min(0).values) / 2
     T = torch.eye(4) / (verts - middle).norm(dim=-1).max()
     T[:3, 3], T[3, 3] = -middle * T[0, 0], 1
@@ -19,7 +19,7 @@ def unit_frame(verts: Float[Tensor, "V 3"]) -> Float[Tensor, "4 4"]:
 
 
 def up_to_y(up: np.ndarray) -> np.ndarray:
-    """4 x 4 of the shortest rotation that brings the world's up to +y; z up becomes (x, z, -y)."""
+    """The shortest rotation, 4 x 4, that turns the world's up vector (3) to +y. Where z is up, (x, y, z) becomes (x, z, -y)."""
     up = np.asarray(up, float) / np.linalg.norm(up)
     T = np.eye(4)
     if up[1] < -1 + 1e-9:
@@ -32,5 +32,5 @@ def up_to_y(up: np.ndarray) -> np.ndarray:
 
 
 def rotation_of(T: Float[Tensor, "*K 4 4"]) -> Float[Tensor, "*K 3 3"]:
-    """The rotation of a similarity, its scale taken out."""
+    """The rotation of a similarity, without its scale."""
     return T[..., :3, :3] / torch.linalg.det(T[..., :3, :3])[..., None, None] ** (1 / 3)

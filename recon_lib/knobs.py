@@ -1,8 +1,8 @@
-"""Knobs: the fields of a config that a person turns, each with its default, help and range in one place.
+"""Knobs: the config fields that a person may set, each with its default, help and range in one place.
 
 A stage's config is a frozen dataclass. A field made by `knob` is a parameter of the stage's notebook, of parameter files and of
-`--set`; a plain field is an argument for callers of the library alone. Configs stand in modules that import nothing heavy, so
-that the chain can check a run without torch.
+`--set`. A plain field can be set only from Python. Config modules import nothing heavy, so that the chain can check a run
+without torch.
 """
 
 import math
@@ -14,17 +14,19 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 @dataclass(frozen=True)
 class Parameter:
+    """One knob as the chain, the notebooks and the help texts see it."""
+
     name: str
     default: bool | int | float | str
     help: str
     low: float | int = -math.inf  # inclusive
     high: float | int = math.inf
     choices: tuple = ()
-    is_path: bool = False  # any text will do
+    is_path: bool = False  # any text is allowed
 
     @property
     def limits(self) -> str:
-        """How help shows what is allowed: {a, b} or [low, high]; empty for true or false and for paths."""
+        """The allowed values as help texts show them: {a, b} or [low, high]; empty for true or false and for paths."""
         if self.choices:
             return f"{{{', '.join(map(str, self.choices))}}}"
         return f"[{_plain(self.low)}, {_plain(self.high)}]" if math.isfinite(self.low) else ""
@@ -38,7 +40,7 @@ def knob(
     choices: tuple = (),
     is_path: bool = False,
 ) -> Any:
-    """A dataclass field that is a parameter. Text has `choices` or is a path, a number has choices or a finite range."""
+    """A dataclass field that is a parameter. Text needs `choices` or `is_path`; a number needs choices or a finite range."""
     kind = type(default)
     assert kind in KINDS and "=" not in help, "papermill does not see a parameter whose comment holds an equals sign"
     assert kind is not str or choices or is_path, "text needs choices"

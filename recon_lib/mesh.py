@@ -1,9 +1,10 @@
 """Triangle meshes.
 
-Faces wind counter-clockwise seen from outside, so normals point out and the volume is positive. Texture coordinates are
-glTF's: u right, v down, (0, 0) the top-left corner of the texture; they have their own index (`uv_faces`), so that
-positions stay shared across texture seams. `texture` is linear colour. Without a light it is the colour seen; with one, a
-cube map of linear radiance (`shading`), it is base colour, and `material` holds the rest, at a resolution of its own.
+Faces wind counter-clockwise seen from outside, so normals point outwards and the volume is positive. Texture coordinates are
+glTF's: u right, v down, (0, 0) the top-left corner of the texture. They have their own index (`uv_faces`), so that positions
+stay shared across texture seams. `texture` is linear colour. In a mesh without a light (unlit) it is the colour that the eye
+sees. In a mesh with a light (lit), which is a cube map of linear radiance (see `shading`), it is the base colour, and
+`material` holds the other channels at a resolution of its own.
 Axes: V vertices, F faces, T texture coordinates, E undirected edges, S texels along a cube map's side.
 """
 
@@ -24,25 +25,29 @@ MOVING = ("verts", "texture", "material", "light")  # the parts that a fit chang
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a surface is beside its base colour, at texels or at other places: six numbers, packed so that one lookup finds all.
+    """The channels of a surface besides its base colour, at texels or at points: one array, so that one lookup finds all.
 
-    Occlusion (1 is open), roughness and metallic are 0 to 1; the normal offset, in the mesh's frame, is added to the unit
-    normal.
+    Channels 0 to 2 are occlusion (1 is open), roughness and metallic, each 0 to 1. Channels 3 to 5 are the normal offset, a
+    vector in the mesh's frame that is added to the unit normal.
     """
 
     values: Float[Tensor, "*S 6"]
 
     @property
     def occlusion_roughness_metallic(self) -> Float[Tensor, "*S 3"]:
+        """Channels 0 to 2, each 0 to 1."""
         return self.values[..., :3]
 
     @property
     def normal_offset(self) -> Float[Tensor, "*S 3"]:
+        """Channels 3 to 5, in the mesh's frame."""
         return self.values[..., 3:]
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
+    """A triangle mesh; the parts that are None are absent. The module's docstring says what each part means."""
+
     verts: Float[Tensor, "V 3"]
     faces: Int[Tensor, "F 3"]
     uvs: Float[Tensor, "T 2"] | None = None
@@ -59,7 +64,7 @@ def _corners(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tuple[Te
 
 
 def face_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "F 3"]:
-    """Unit normals; zero for a degenerate face."""
+    """Unit normals that point outwards; zero for a degenerate face."""
     a, b, c = _corners(verts, faces)
     normal = torch.linalg.cross(b - a, c - a)
     # sqrt has infinite slope at 0, so clamp before it: clamping the length afterwards still gives NaN gradients.
@@ -67,12 +72,13 @@ def face_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Floa
 
 
 def face_areas(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, " F"]:
+    """Areas in squared units of the vertices' frame."""
     a, b, c = _corners(verts, faces)
     return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2
 
 
 def vertex_normals(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
-    """Unit normals, the area-weighted mean over the faces around a vertex."""
+    """Unit normals: the area-weighted mean over the faces around each vertex; zero for a vertex that no face uses."""
     a, b, c = _corners(verts, faces)
     normal = torch.linalg.cross(b - a, c - a)[:, None].expand(-1, 3, -1).reshape(-1, 3)
     total = torch.zeros_like(verts).index_add(0, faces.long().reshape(-1), normal)
@@ -86,15 +92,16 @@ def volume(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tens
 
 
 def edges(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "E 2"]:
-    """Undirected edges, each once, sorted."""
+    """The undirected edges, each once: the smaller vertex first, rows in ascending order."""
     pairs = faces.long()[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2)
     return torch.unique(pairs.sort(dim=-1).values, dim=0)
 
 
 def opposite_vertices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
-    """For each face, the far vertex of the neighbour across the edge opposite corner 0, 1, 2; -1 where there is none.
+    """Per face and corner, the vertex of the neighbouring face that does not lie on the edge opposite that corner.
 
-    An edge of more than two faces keeps its first two.
+    -1 where the edge has no second face. Of an edge with more than two faces, the first two are each other's neighbours; the
+    others take the first as theirs.
     """
     f = faces.cpu().numpy().astype(np.int64)
     pairs = np.sort(f[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2), axis=1)
@@ -113,7 +120,7 @@ def opposite_vertices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
 
 
 def laplacian(faces: Int[Tensor, "F 3"], vertex_count: int) -> scipy.sparse.coo_array:
-    """Combinatorial Laplacian L = D - A, V x V."""
+    """The combinatorial Laplacian L = D - A, V x V float64: D holds the vertex degrees, A the adjacency."""
     i, j = torch.cat([edges(faces), edges(faces).flip(1)]).T.numpy()
     degree = np.bincount(i, minlength=vertex_count)
     diagonal = np.arange(vertex_count)
@@ -122,7 +129,7 @@ def laplacian(faces: Int[Tensor, "F 3"], vertex_count: int) -> scipy.sparse.coo_
 
 
 def icosphere(subdivisions: int) -> Mesh:
-    """Unit sphere of 20 * 4^subdivisions faces."""
+    """A unit sphere around the origin with 20 * 4^subdivisions faces, made from an icosahedron."""
     p = (1 + 5**0.5) / 2
     verts = torch.tensor(
         [[-1, p, 0], [1, p, 0], [-1, -p, 0], [1, -p, 0], [0, -1, p], [0, 1, p],
@@ -144,7 +151,7 @@ def icosphere(subdivisions: int) -> Mesh:
 
 
 def map_tensors(mesh: Mesh, change: Callable[[Tensor], Tensor], names: tuple[str, ...] = PARTS) -> Mesh:
-    """The mesh with `change` applied to those of its named parts that it has."""
+    """The mesh with `change` applied to each of the named parts that is not None."""
     changed: dict[str, Any] = {}
     for name in names:
         value = getattr(mesh, name)
@@ -161,9 +168,9 @@ def on_device(mesh: Mesh, device: str) -> Mesh:
 def weld(
     verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], tolerance: float = 0.0
 ) -> tuple[Float[Tensor, "W 3"], Int[Tensor, "F 3"]]:
-    """Merges vertices at one place, rounded to multiples of `tolerance` (0: bitwise equal); the faces stay as many.
+    """Merges vertices whose positions are equal after rounding to multiples of `tolerance` (0: bitwise equal).
 
-    Texture seams split vertices in files, not the surface.
+    No face is dropped. Mesh files split vertices at texture seams, where the surface itself has no seam.
     """
     place = verts.numpy()
     if tolerance:
@@ -173,7 +180,7 @@ def weld(
 
 
 def connected_parts(faces: Int[Tensor, "F 3"], vertex_count: int) -> np.ndarray:
-    """The part that each face (F) belongs to, from 0: faces that share a vertex are of one part."""
+    """The number (from 0) of the connected part that each face belongs to, F ints. Faces that share a vertex are connected."""
     f = faces.numpy()
     links = scipy.sparse.coo_array(
         (np.ones(f.size), (f.ravel(), np.roll(f, 1, axis=1).ravel())), shape=(vertex_count,) * 2

@@ -1,7 +1,7 @@
 """A textured mesh seen by cameras.
 
-Images are premultiplied RGBA, linear, antialiased, top row first; alpha is the coverage. A mesh with a light is shaded by it
-(`shading.pbr`), one without shows its texture. Axes: N views, H W pixels, P covered pixels.
+Images are premultiplied linear RGBA, antialiased, top row first; alpha is the share of the pixel that the mesh covers. A mesh
+with a light is shaded by it (`shading.pbr`); a mesh without one shows its texture. Axes: N views, H W pixels, P covered pixels.
 """
 
 from collections.abc import Callable
@@ -18,26 +18,28 @@ from recon_lib.mesh import Material, Mesh, vertex_normals
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.shading import environment, pbr
 
-ASIDE_SHARE = 8  # every so many covered pixels are asked whether the material close by is the same
+ASIDE_SHARE = 8  # one covered pixel in this many is compared with the material close to it
 
 
 class Covered(NamedTuple):
-    """The surface at the pixel centres that it covers."""
+    """The surface at the centres of the pixels that it covers."""
 
-    pixel: Int[Tensor, " P"]  # in the flattened images
+    pixel: Int[Tensor, " P"]  # index into the flattened images
     texture: Float[Tensor, "P C"]
     material: Material | None
-    colour: Float[Tensor, "P 3"]  # linear, towards the eye
-    material_difference: Float[Tensor, ""]  # mean, between some places and others close by; 0 if not asked
+    colour: Float[Tensor, "P 3"]  # linear light towards the eye
+    material_difference: Float[Tensor, ""]  # mean absolute difference to the material close by; 0 without `aside`
 
 
 class Rendering(NamedTuple):
+    """The images, and the surface that they show."""
+
     rgba: Float[Tensor, "N H W 4"]
     covered: Covered
 
 
 class Views(NamedTuple):
-    """Cameras made ready for a mesh."""
+    """Cameras prepared for rasterisation: clip matrices and the positions of the eyes in the world."""
 
     T_clip_world: Float[Tensor, "N 4 4"]
     eye: Float[Tensor, "N 3"]
@@ -46,7 +48,7 @@ class Views(NamedTuple):
 
 
 def views(cameras: Cameras, verts: Float[Tensor, "V 3"]) -> Views:
-    """Views, all of one size, with depth planes that leave the points in front of near and far."""
+    """Prepares cameras of one image size; the near and far planes enclose all points in front of the cameras."""
     width, height = cameras.sizes[0].tolist()
     row = camera.invert_rigid(cameras.T_world_cam)[:, 2]
     depth = -(verts.detach() @ row[:, :3].T + row[:, 3])
@@ -57,13 +59,14 @@ def views(cameras: Cameras, verts: Float[Tensor, "V 3"]) -> Views:
 
 
 def clip_positions(verts: Float[Tensor, "V 3"], seen: Views) -> Float[Tensor, "N V 4"]:
+    """World positions in each view's clip space, as the rasteriser takes them."""
     return verts @ seen.T_clip_world[:, :, :3].mT + seen.T_clip_world[:, None, :, 3]
 
 
 def render(
     mesh: Mesh, cameras: Cameras, raster: Rasteriser, topology: object | None = None
 ) -> Float[Tensor, "N H W 4"]:
-    """All views must have one size."""
+    """Images of the mesh, one per view; all views must have one size. `topology` is `raster.topology` of the same faces."""
     return surfaces(mesh, views(cameras, mesh.verts), raster, topology).rgba
 
 
@@ -76,12 +79,12 @@ def surfaces(
     material: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     aside: Callable[[Tensor], Tensor] | None = None,
 ) -> Rendering:
-    """`render`, and what was found at the pixels that the surface covers.
+    """Renders the mesh, and also returns the surface at the covered pixels.
 
-    With `most_covered`, a fixed number of pixel slots is allocated so that the GPU need not synchronise: extra slots are
-    ignored, overflow is dropped. `material` gives base colour and `Material`'s values (P 3, P 6) at positions (P 3), for a mesh
-    without texture coordinates. `aside` moves places, texture coordinates or positions, to where the material should be much
-    the same.
+    `most_covered` allocates a fixed number of pixel slots so that the GPU need not synchronise. Extra slots are ignored;
+    covered pixels beyond that number are dropped. `material` is for a mesh without texture coordinates: it maps positions
+    (P 3) to base colour (P 3) and `Material.values` (P 6). `aside` maps texture coordinates, or positions if `material` is
+    given, to places close by where the material should be nearly the same; then `material_difference` is measured.
     """
     pos = clip_positions(mesh.verts, seen)
     rast, _ = raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
@@ -94,7 +97,7 @@ def surfaces(
 
 
 def lookup(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> Float[Tensor, "N H W C"]:
-    """The texture at each pixel centre, zero where no face is; not antialiased."""
+    """The texture at each pixel centre, zero where no face covers it; not antialiased."""
     seen = views(cameras, mesh.verts)
     rast, _ = raster.rasterize(clip_positions(mesh.verts, seen), mesh.faces, (seen.height, seen.width), grad_db=False)
     index = _covered_pixels(rast, None)
@@ -105,7 +108,7 @@ def lookup(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> Float[Tensor, "N
 
 
 def texture_at(texture: Float[Tensor, "H W C"], uv: Float[Tensor, "P 2"], raster: Rasteriser) -> Float[Tensor, "P C"]:
-    """Bilinear."""
+    """The texture at texture coordinates, interpolated bilinearly and clamped at the border."""
     return raster.texture(texture[None], uv[None, None], filter_mode="linear", boundary_mode="clamp")[0, 0]
 
 
@@ -149,7 +152,7 @@ def _shaded(
 
 
 def _with_neighbours(material: Callable, at: Tensor, aside: Callable | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Base colour and material at the places, and how much they differ from those aside. One lookup does for both places."""
+    """Base colour and material at the places, and their mean difference from the places aside. One lookup serves both."""
     if aside is None:
         return *material(at), at.new_zeros(())
     asked = at[::ASIDE_SHARE].detach()
@@ -164,14 +167,14 @@ def _at(pixels: Float[Tensor, "N H W A"], index: Int[Tensor, " P"]) -> Float[Ten
 
 
 def over_white_srgb(rgba: Float[Tensor, "*S 4"]) -> Float[Tensor, "*S 3"]:
-    """What a viewer of the straight-alpha sRGB picture sees on white paper: blended in sRGB, as files are."""
+    """The image on white as sRGB, 0 to 1. It is blended in sRGB, as programs show straight-alpha image files."""
     alpha = rgba[..., 3:]
     rgb = (rgba[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1)
     return colours.linear_to_srgb(rgb) * alpha + 1 - alpha
 
 
 def photographed(mesh: Mesh, cameras: Cameras, raster: Rasteriser, samples: int = 2) -> Float[Tensor, "N H W 4"]:
-    """`render`, each pixel the mean of `samples`² of a finer image, as a sensor integrates over its area."""
+    """Renders with `samples`² samples per pixel and averages them, as a camera's sensor integrates over each pixel."""
     width, height = cameras.sizes[0].tolist()
     boxes = cameras.intrinsics.new_tensor([[0.0, 0.0, width, height]]).expand(len(cameras), 4)
     fine = render(mesh, camera.cropped(cameras, boxes, samples * width, samples * height), raster)

@@ -1,8 +1,8 @@
-"""Notebooks as files: the templates that ship, and the copies in run folders that people edit and batch runs execute.
+"""Notebook files: the templates of the project, and the copies in run folders, which people edit and batch runs execute.
 
-A copy has its values in the `parameters` cell itself, so that who edits that cell changes what runs. The hash of what was
-written into a run folder is kept in its `.notebooks.json`; a copy that no longer has that hash was edited by somebody, and is
-set aside under another name before anything takes its place.
+A copy holds its values in the `parameters` cell, so editing that cell changes what runs. `.notebooks.json` in the run folder
+keeps the hash of each copy as it was written. A copy with another hash was edited by somebody; it is renamed before a new copy
+takes its place.
 """
 
 import hashlib
@@ -29,20 +29,20 @@ def with_parameters(template: Path, stage: str, values: dict[str, Any]) -> nbfor
 
 
 def sources(path: Path) -> list[list[str]]:
-    """Kind and source of each cell but the `parameters` cell, which never decides what a batch run does."""
+    """Type and source of each cell except the `parameters` cell, which a batch run overwrites."""
     book = nbformat.read(path, 4)
     own = _parameters_cell(book, path)
     return [[cell.cell_type, cell.source] for cell in book.cells if cell is not own]
 
 
 def note_written(folder: Path, stage: str) -> None:
-    """Remembers the notebook of that stage in a run folder as ours."""
+    """Records the hash of the stage's notebook in a run folder, so that a later edit is noticed."""
     known = files.read_json(folder / WRITTEN) or {}
     files.write_json(folder / WRITTEN, known | {stage: _hash(folder / f"{stage}.ipynb")})
 
 
 def set_aside(folder: Path, stage: str) -> Path | None:
-    """Gives an edited copy in a run folder another name, says so, and returns it; None where there is nothing to save."""
+    """Renames an edited copy in a run folder, logs a warning, and returns the new path; None if there is no edited copy."""
     path = folder / f"{stage}.ipynb"
     if not path.exists() or (files.read_json(folder / WRITTEN) or {}).get(stage) in (None, _hash(path)):
         return None
@@ -60,12 +60,12 @@ def _parameters_cell(book: nbformat.NotebookNode, path: Path) -> nbformat.Notebo
 
 
 def _is_papermills(cell: dict[str, Any]) -> bool:
-    """Whether papermill put the cell there to point at an error."""
+    """Whether papermill inserted the cell to point at an error."""
     return "papermill-error-cell-tag" in cell["metadata"].get("tags", [])
 
 
 def _hash(path: Path) -> str | None:
-    """Of what stands in the cells, not of what they gave; None for a file that is no notebook any more."""
+    """The hash of the cells' sources without their outputs; None for a file that is not a notebook any more."""
     try:
         cells = json.loads(path.read_text())["cells"]
         content = [[cell["cell_type"], "".join(cell["source"])] for cell in cells if not _is_papermills(cell)]

@@ -1,8 +1,8 @@
 """The papermill engine that the chain uses: it cannot miss a kernel's reply, and it leaves no process behind.
 
-Against papermill's own engine: the kernel's messages are asked for once a second, since a wait without a limit can miss
-one and last for ever; the limit is for all cells together; a limit passed, a dead kernel and an interruption are
-errors in the cell where they struck; the kernel's children end with it. Times are seconds.
+It differs from papermill's own engine in four ways. It asks for the kernel's messages once per second, because a wait without a
+limit can miss a message and never end. The time limit holds for all cells together. A passed limit, a dead kernel and an
+interruption become errors of the cell in which they happened. The kernel's child processes end with it. Times are seconds.
 """
 
 import logging
@@ -23,13 +23,15 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager
 
 NAME = "recon"
 SLICE_S = 1.0
-OUTPUT_WAIT_S = 60  # for what a cell printed, after its end
-GRACE_S = 1.0  # for the kernel's children, after its end
+OUTPUT_WAIT_S = 60  # wait for a cell's output after the cell has ended
+GRACE_S = 1.0  # wait for the kernel's children after the kernel has ended
 
 log = logging.getLogger("papermill")
 
 
 class PollingClient(PapermillNotebookClient):
+    """Runs the cells of one notebook in one kernel, within `limit_s` seconds for all cells together."""
+
     def __init__(self, manager: NotebookExecutionManager, limit_s: float, **traits: Any):
         super().__init__(manager, iopub_timeout=OUTPUT_WAIT_S, log=log, **traits)
         self.limit_s = limit_s
@@ -73,7 +75,7 @@ class PollingClient(PapermillNotebookClient):
             raise
 
     def process_message(self, *message: Any) -> NotebookNode | None:
-        # What the kernel says while it is being ended is no output of the cell.
+        # Messages that the kernel sends while it is being ended are not output of the cell.
         return None if self.struck else super().process_message(*message)
 
     def _mark(self, cell: NotebookNode, cell_index: int, name: str, text: str) -> None:
@@ -83,6 +85,8 @@ class PollingClient(PapermillNotebookClient):
 
 
 class PollingEngine(NBClientEngine):
+    """What papermill calls to execute a notebook; registered under NAME."""
+
     @classmethod
     def execute_managed_notebook(
         cls,
@@ -95,7 +99,7 @@ class PollingEngine(NBClientEngine):
         kernel_log: Path,
         **_: Any,
     ) -> None:
-        """`kernel_log` gets what the kernel itself says, and its C code's last words when it crashes."""
+        """Executes the notebook. The kernel process's own stdout and stderr, such as a crash report, go to `kernel_log`."""
         client = PollingClient(
             nb_man,
             execution_timeout,
@@ -114,7 +118,7 @@ class PollingEngine(NBClientEngine):
 
 
 def _sliced(get_msg: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
-    """The same question asked again each second until the time is up."""
+    """Wraps `get_msg` so that it asks again every SLICE_S seconds until a message comes or the timeout is over (Empty)."""
 
     async def ask(timeout: float | None = None) -> dict:
         end = monotonic() + (float("inf") if timeout is None else timeout)
@@ -129,7 +133,7 @@ def _sliced(get_msg: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[
 
 
 def _family(kernel_pid: int) -> list[psutil.Process]:
-    """The kernel's descendants: a kernel leads its own session, which tells those whose parent has ended."""
+    """The kernel's descendants. A kernel leads its own session, so those whose parent has already ended are found, too."""
     found = set()
     for process in psutil.process_iter():
         try:

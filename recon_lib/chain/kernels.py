@@ -1,4 +1,4 @@
-"""One notebook executed in a kernel of its own: its environment, the bar on the console, what the GPU held."""
+"""Executing one notebook in a kernel of its own: its environment, the progress bar on the console, the GPU memory in use."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from recon_lib.chain.engine import NAME, PollingEngine
 
-START_S = 120  # until a kernel must answer
-POLL_S = 0.3  # between two looks at progress.json
+START_S = 120  # seconds within which a kernel must answer
+POLL_S = 0.3  # seconds between two readings of progress.json
 
 
 def execute(copy: Path, **options: Any) -> None:
-    """Executes a notebook in its place. papermill would read braces in a path as fields."""
+    """Executes a notebook in place; `options` go to the engine. Raises PapermillExecutionError for a cell that fails."""
     papermill_engines.register(NAME, PollingEngine)
-    path = str(copy).replace("{", "{{").replace("}", "}}")
+    path = str(copy).replace("{", "{{").replace("}", "}}")  # papermill would read braces in a path as fields
     options |= {
         "engine_name": NAME,
         "start_timeout": START_S,
@@ -37,7 +37,7 @@ def execute(copy: Path, **options: Any) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What a stage's kernel finds: nobody watches it, and the chain holds its run folder."""
+    """The environment variables of a stage's kernel; RECON_BATCH tells it that the chain holds its run folder."""
     inherited = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     inline = "module://matplotlib_inline.backend_inline"
     ours = {"RECON_BATCH": "1", "MPLBACKEND": inline}
@@ -46,7 +46,7 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def progress_bar(stage: str, folder: Path, shown: bool) -> Iterator[None]:
-    """A console bar that follows progress.json; a log file gets a line a minute."""
+    """Shows a console bar that follows progress.json; if stderr is not a terminal, it prints one line per minute."""
     ended = threading.Event()
     form = "{desc:<14}{percentage:3.0f}% |{bar:30}| {elapsed}{postfix}"
     rare = 0.1 if sys.stderr.isatty() else 60.0
@@ -72,7 +72,7 @@ def progress_bar(stage: str, folder: Path, shown: bool) -> Iterator[None]:
 
 
 def gpu_memory_mb() -> float | None:
-    """In use on all GPUs, MiB, by every process; None without NVIDIA's driver."""
+    """The memory in use on all GPUs by all processes, MiB; None without NVIDIA's driver."""
     if shutil.which("nvidia-smi") is None:
         return None
     asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
@@ -81,7 +81,7 @@ def gpu_memory_mb() -> float | None:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, a cell's own error if one failed, on one line."""
+    """The error on one line: its name and text, or those of the cell's own error if a cell failed."""
     name, text = type(error).__name__, str(error)
     if isinstance(error, PapermillExecutionError):
         name, text = error.ename, error.evalue

@@ -1,8 +1,9 @@
-"""One holder of a run folder at a time, and the heartbeat by which everybody else sees whether it lives.
+"""The lock of a run folder: one holder at a time, and a heartbeat that shows everybody else whether the holder is alive.
 
-The holder, a process that runs the chain or a kernel in which a stage is open, keeps `.lock` locked (flock), which the system
-drops when the process ends, however it ends; and it touches the file every HEARTBEAT_S. On one machine the lock itself tells
-who lives. On others, where a network file system may not carry it, the heartbeat does: DEAD_S without one is a dead holder.
+The holder is a process that runs the chain, or a kernel in which a stage is open. It keeps `.lock` locked (flock), and touches
+the file every HEARTBEAT_S seconds. The system drops the lock when the process ends, however it ends, so on the same machine the
+lock itself shows whether the holder is alive. On another machine, where a network file system may not pass on the lock, the
+heartbeat shows it: a holder without one for DEAD_S seconds counts as dead.
 """
 
 import fcntl
@@ -21,13 +22,13 @@ from typing import Any
 NAME = ".lock"
 HEARTBEAT_S = 2.0
 DEAD_S = 10.0
-PATIENCE_S = 0.3  # somebody who only looks holds the lock for an instant
+PATIENCE_S = 0.3  # `alive` in another process holds the lock for an instant, so `take` tries again for this long
 
 _held: dict[Path, "Held"] = {}  # what this process holds: a stage opened twice in one kernel is still one holder
 
 
 class Held:
-    """A lock of this process, beating until it is let go."""
+    """A lock that this process holds; a thread touches its file until it is released."""
 
     def __init__(self, folder: Path, file: TextIOWrapper):
         self.folder, self.file = folder, file
@@ -41,9 +42,9 @@ class Held:
 
 
 def take(folder: Path, what: str) -> None:
-    """Takes the folder, or keeps it if this process has it already.
+    """Locks the folder for this process; does nothing if this process holds it already. `what` says what for, in words.
 
-    Raises ValueError that says who holds it: `what` it does, its process and since when.
+    Raises ValueError where another process holds it; the message names that process, what it does and since when.
     """
     folder = folder.resolve()
     if folder in _held:
@@ -63,7 +64,7 @@ def take(folder: Path, what: str) -> None:
 
 
 def release(folder: Path) -> None:
-    """Lets the folder go; nothing happens where this process does not hold it."""
+    """Unlocks the folder; does nothing if this process does not hold it."""
     held = _held.pop(folder.resolve(), None)
     if held is not None:
         held.ended.set()
@@ -72,6 +73,7 @@ def release(folder: Path) -> None:
 
 @contextmanager
 def held(folder: Path, what: str) -> Iterator[None]:
+    """Holds the folder's lock inside a `with` block. Raises ValueError as `take` does."""
     take(folder, what)
     try:
         yield
@@ -80,7 +82,7 @@ def held(folder: Path, what: str) -> Iterator[None]:
 
 
 def holder(folder: Path) -> dict[str, Any]:
-    """Who held the folder last: pid, host, what, since; empty where nobody ever did or the file is of another form."""
+    """Who held the folder last: pid, host, what, since. Empty if nobody has, or if the lock file cannot be read."""
     try:
         found = json.loads((folder / NAME).read_text())
     except (OSError, ValueError):
@@ -89,7 +91,7 @@ def holder(folder: Path) -> dict[str, Any]:
 
 
 def alive(folder: Path) -> bool:
-    """Whether somebody holds the folder now."""
+    """Whether a living process holds the folder now."""
     path = folder / NAME
     if not path.exists():
         return False

@@ -1,8 +1,8 @@
-"""Parameters: what each stage declares, what may be asked of it, and the `parameters` cell that shows them.
+"""Parameters: what each stage declares, whether given values are allowed, and the `parameters` cell that shows them.
 
-The configs' dataclasses are the only place of a default (`knobs`). A notebook's cell shows the same, and a test holds the two
-equal. A parameter file is YAML, one run per file, and maps notebook to name to value. Every problem is a line
-`notebook: name: got X, needed Y` of one ValueError.
+Defaults are written in the config dataclasses only (`knobs`). The notebooks' cells show the same values; a test checks that.
+A parameter file is YAML, one run per file, and maps notebook to name to value. All problems are reported in one ValueError, one
+line `notebook: name: got X, needed Y` per problem.
 """
 
 import difflib
@@ -35,7 +35,7 @@ CONFIGS: dict[str, tuple[type, ...]] = {
 
 
 def declared(stage: str) -> dict[str, Parameter]:
-    """The stage's parameters, without `run_dir`. Configs may share one, a seed for example, if they mean the same by it."""
+    """The stage's parameters without `run_dir`. Two configs may share one, such as a seed, if they declare it alike."""
     found: dict[str, Parameter] = {}
     for config in CONFIGS[stage]:
         for name, parameter in knobs.parameters(config).items():
@@ -44,11 +44,12 @@ def declared(stage: str) -> dict[str, Parameter]:
 
 
 def defaults(stage: str) -> dict[str, Any]:
+    """The default of each parameter of the stage, by name."""
     return {name: parameter.default for name, parameter in declared(stage).items()}
 
 
 def cell(stage: str, values: dict[str, Any]) -> str:
-    """The source of the stage's `parameters` cell, with these values and defaults for the rest; `run_dir` stands first."""
+    """The source of the stage's `parameters` cell: `run_dir` first, the given values, and defaults for all others."""
     lines = []
     for parameter in (RUN_DIR, *declared(stage).values()):
         help = f"{parameter.help} {parameter.limits}".rstrip()
@@ -57,7 +58,10 @@ def cell(stage: str, values: dict[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """A parameter file; the notebooks that it leaves out keep their defaults."""
+    """The content of a parameter file: stage to name to value, without defaults and not yet checked (`check`).
+
+    Raises ValueError for a file that is absent, is not YAML of that form, or names an unknown stage.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
@@ -74,7 +78,10 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def check(stage: str, values: dict[str, Any]) -> dict[str, Any]:
-    """The values, whole numbers made floats where a float is declared; every problem in one ValueError."""
+    """The given values, with whole numbers made floats where a float is declared.
+
+    Raises one ValueError with a line per problem: unknown names, wrong types, values out of range.
+    """
     known = declared(stage)
     problems = [unknown(str(name), tuple(known)) for name in values if name not in known]
     problems += [
@@ -88,18 +95,18 @@ def check(stage: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> str:
-    """One line that names the nearest thing found."""
+    """The message for an unknown name: the known name nearest to it, or all known names."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"{name}: unknown; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
 
 
 def _literal(value: Any) -> str:
-    """Python source; JSON's quotes."""
+    """The value as Python source, text in double quotes."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _needed(parameter: Parameter, value: Any) -> str | None:
-    """What was needed instead of the value; None when it will do."""
+    """What is needed instead of the value; None if the value is allowed."""
     kind: type[Any] = type(parameter.default)
     if type(value) is not kind and not (kind is float and type(value) is int):
         return KINDS[kind] + _hint(kind, value)

@@ -1,10 +1,10 @@
-"""The chain: the notebooks in order over one run folder, each in a kernel of its own.
+"""The chain: runs the notebooks in order in one run folder, each in a kernel of its own.
 
-Everything asked is checked before the first notebook starts. A stage is reused as `reuse` says. Once one stage is made
-anew, so are all after it, and what an earlier run left of those goes: a verdict never stands beside a mesh that it is not
-about. Notebooks that somebody edited are set aside, never overwritten (`copies`). Every parameter of a stage is written into
-the notebook that runs, so a default that was edited in a template changes nothing. This process never imports torch: the
-kernels need the memory.
+All parameters are checked before the first notebook starts. `reuse` decides which stages are reused. When a stage runs again,
+all later stages run again, too, and their earlier results are deleted first, so that a verdict never lies beside a mesh that it
+does not judge. Edited notebooks are renamed, never overwritten (`copies`). Every parameter of a stage is written into the
+notebook that runs, so editing a default in a template has no effect. This process never imports torch, because the kernels need
+the memory.
 """
 
 import logging
@@ -24,14 +24,14 @@ from recon_lib.chain import run as records
 from recon_lib.stages import FINISHED, INGEST, OUTPUTS, STAGES, after
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-TIMEOUT_S = 6 * 3600.0  # for one stage
-SOFT_LIMIT_S = 7200.0  # for a run: refinement ends there and keeps its best
+TIMEOUT_S = 6 * 3600.0  # a stage that takes longer fails
+SOFT_LIMIT_S = 7200.0  # from the run's start; after it, refinement stops and keeps its best mesh
 
 log = logging.getLogger(__name__)
 
 
 class StageError(Exception):
-    """A stage failed; `cause` is one line, the exception behind it is chained."""
+    """A stage failed. `cause` says why on one line; the original exception is chained."""
 
     def __init__(self, stage: str, cause: str):
         super().__init__(f"{stage}: {cause}")
@@ -48,11 +48,13 @@ def run(
     timeout_s: float = TIMEOUT_S,
     soft_limit_s: float = SOFT_LIMIT_S,
 ) -> dict[str, Any]:
-    """Runs what cannot be reused, `force` everything, and returns run.json's content; the report is written either way.
+    """Runs the stages that cannot be reused (with `force`, all of them) and returns the content of run.json.
 
-    A stage left out between others is put away: what comes after it is about the mesh before it.
+    The report is written after a success and after a failure. If `stages` skips one between two others, its earlier results are
+    deleted, because the later stages then use the mesh from before it.
 
-    Raises ValueError before anything ran, StageError for a stage that failed, KeyboardInterrupt once all is put away.
+    Raises ValueError before anything runs, StageError for a stage that fails, and KeyboardInterrupt after run.json has been
+    marked interrupted.
     """
     folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
     stages = [stage for stage in STAGES if stage in _known(stages)]
@@ -87,7 +89,7 @@ def run(
 
 
 def validated(params: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of each stage the parameters in force, the defaults included; every problem in one ValueError."""
+    """The parameters of each stage, defaults included. Raises one ValueError with a line per problem."""
     problems = [parameters.unknown(name, STAGES) for name in params if name not in STAGES]
     values = {}
     for stage in STAGES:
@@ -107,9 +109,10 @@ def validated(params: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def write_copies(
     params: dict[str, dict[str, Any]], folder: Path, run_dir: str | Path, notebooks: Path = NOTEBOOKS
 ) -> list[Path]:
-    """Copies of the notebooks in `folder` with their parameters in, to be opened and run by a person or by another tool.
+    """Writes copies of the notebooks, with their parameters, for a person or another tool to run; returns their paths.
 
-    They share `run_dir`. Edited copies that are there already are set aside.
+    All copies use the run folder `run_dir`. Edited copies that already lie in `folder` are renamed first. Raises ValueError for
+    bad parameters.
     """
     values = validated(params)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,9 +120,9 @@ def write_copies(
 
 
 def new(params: dict[str, dict[str, Any]], run_dir: str | Path, notebooks: Path = NOTEBOOKS) -> list[Path]:
-    """A run folder with working copies of the notebooks, and nothing run yet.
+    """Makes a run folder with working copies of the notebooks, runs nothing, and returns the copies' paths.
 
-    Raises ValueError for bad parameters, and for photos that are not there.
+    Raises ValueError for bad parameters and for a photos folder that does not exist.
     """
     folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
     values = validated(params)
@@ -133,7 +136,7 @@ def new(params: dict[str, dict[str, Any]], run_dir: str | Path, notebooks: Path 
 
 
 def photos_folder(ingest: dict[str, Any], notebooks: Path) -> str | None:
-    """Where the photos lie, by the parameters of 1_ingest: what a run is known by."""
+    """The real path of the photos that the parameters of 1_ingest name; None if they name none. It identifies a run."""
     if "photos" not in ingest:
         return None
     return os.path.realpath(notebooks.absolute().parent / Path(ingest["photos"]).expanduser())
@@ -148,7 +151,7 @@ def _write_copy(stage: str, notebooks: Path, folder: Path, values: dict[str, Any
 
 
 def _relative(folder: Path, notebooks: Path) -> str:
-    """A run folder as a notebook names it: from the repository where it lies in there."""
+    """The path of a run folder as notebooks write it: relative to the repository if it lies inside, else absolute."""
     home = notebooks.absolute().parent
     return str(folder.relative_to(home) if folder.is_relative_to(home) else folder)
 
@@ -197,7 +200,7 @@ def _set_stage(folder: Path, stage: str, entry: dict[str, Any]) -> None:
 def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tuple[float, float], bar: bool) -> None:
     began, gpu_before = time.monotonic(), kernels.gpu_memory_mb()
     timeout_s, deadline = limits
-    for later in after(stage):  # pending, and so not reused
+    for later in after(stage):  # as pending they cannot be reused
         _set_stage(folder, later, {"state": "pending"})
         _put_away(folder, later)
     _set_stage(folder, stage, {"state": "running", "started": records.now(), "parameters": values})
@@ -216,7 +219,7 @@ def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tu
     if entry["state"] != "done":
         raise RuntimeError("the notebook ended without finishing its stage")
     entry["seconds"] = round(time.monotonic() - began, 3)
-    if gpu_before is not None:  # the kernel has ended, so what it held is free again
+    if gpu_before is not None:  # the kernel has ended, so its memory is free again
         entry["gpu_memory_mb"] = {"before": gpu_before, "after": kernels.gpu_memory_mb()}
     _set_stage(folder, stage, entry)
 

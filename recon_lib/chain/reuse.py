@@ -1,8 +1,8 @@
-"""When a stage's result stands: its key and its files are the recorded ones, never because a file exists.
+"""Whether a stage's result can be reused: only if its key and the hashes of its files are the recorded ones.
 
-The key hashes the stage's notebook but for its `parameters` cell, the whole library's source, the parameters in force, the
-key of the nearest stage before that has one, for 1_ingest the photos, and where backend or device is `auto` what the machine
-has.
+The key is a hash of the stage's notebook without its `parameters` cell, the source of the whole library, all parameters of the
+stage, and the key of the nearest earlier stage that has one (for 1_ingest: the photos). Where backend or device is `auto`, what
+the machine offers is part of it, too.
 """
 
 import hashlib
@@ -20,7 +20,10 @@ LIBRARY = Path(__file__).parents[1]  # all of recon_lib
 
 
 def photo_hashes(ingest: dict[str, Any], notebooks: Path) -> dict[str, str]:
-    """By the parameters of 1_ingest. Raises ValueError for a folder that is not there."""
+    """SHA-256 of each file in the photos folder that the parameters of 1_ingest name, by its path in that folder.
+
+    Raises ValueError for a folder that does not exist.
+    """
     if "photos" not in ingest:
         return {}
     photos = notebooks.parent / Path(ingest["photos"]).expanduser()
@@ -30,6 +33,7 @@ def photo_hashes(ingest: dict[str, Any], notebooks: Path) -> dict[str, str]:
 
 
 def key(folder: Path, stage: str, notebooks: Path, values: dict[str, Any], inputs: dict[str, str]) -> str:
+    """The stage's key, hex SHA-256; `values` are its parameters, `inputs` the hashes of the photos."""
     earlier = [records.load(folder)["stages"][name].get("key") for name in STAGES[: STAGES.index(stage)]]
     before = next((found for found in reversed(earlier) if found), None) if earlier else inputs
     source = copies.sources(notebooks / f"{stage}.ipynb")
@@ -45,9 +49,10 @@ def key(folder: Path, stage: str, notebooks: Path, values: dict[str, Any], input
 
 
 def _machine() -> list:
-    """What `auto` chooses by, as far as it can be told without torch."""
+    """The facts by which `auto` chooses, as far as they can be known without torch."""
     return [Path("/dev/nvidiactl").exists(), *map(os.environ.get, ("RECONVIAGEN_ROOT", "RECON_WEIGHTS"))]
 
 
 def intact(folder: Path, stage: str, entry: dict[str, Any]) -> bool:
+    """Whether the stage is finished and its files have the hashes of its entry in run.json."""
     return entry["state"] in FINISHED and entry["outputs"] == files.hashes(folder / OUTPUTS[stage], folder)

@@ -1,15 +1,14 @@
-"""The run folder, where stages meet: `run.json`, `progress.json`, and one folder per stage.
+"""The run folder, through which stages pass on their results: `run.json`, `progress.json`, and one folder per stage.
 
-`run.json` holds of the run its name, `photos` (their folder) and `inputs` (their hashes), parameters, seed, versions, the
-device in force and state. Of each stage, under `stages`, it holds its state, parameters, `started` (UTC), `seconds`,
-`peak_memory_mb` (MiB, its process alone), of a GPU `peak_gpu_memory_mb` (by torch) and `gpu_memory_mb` (in use before the
-stage and after its process ended), error and results; `outputs`, the hash of each file that it wrote, and `made_from`, for each
-stage before it a hash of what that one had written.
+`run.json` holds the run's name, `photos` (their folder), `inputs` (their hashes), parameters, seed, versions, device and state.
+Under `stages` it holds for each stage its state, parameters, `started` (UTC), `seconds`, `peak_memory_mb` (MiB, its process
+alone), error and results; with a GPU `peak_gpu_memory_mb` (by torch) and `gpu_memory_mb` (in use before the stage and after its
+process ended); `outputs`, the hash of each file that it wrote; and `made_from`, one hash per earlier stage of its outputs then.
 
-States: pending, running, done, reused, failed, interrupted, and stale: the stage is finished, but a stage before it has been
-made anew since, or is being made anew. `progress.json` holds stage, percent of that stage, what is running and seconds left.
-Whoever works in a run folder holds its lock (`lock`); a run that says it is running and whose holder is dead is interrupted,
-and `load` says so. Shares are 0 to 1.
+States: pending, running, done, reused, failed, interrupted and stale. A stale stage is finished, but an earlier stage has run
+again since, or is running again. `progress.json` holds the stage, its percentage, what is running and the seconds left.
+Whoever works in a run folder holds its lock (`lock`). If run.json says that a run is running but its holder is dead, `load`
+marks it interrupted. Shares are 0 to 1.
 """
 
 import ast
@@ -36,7 +35,7 @@ from recon_lib.chain import lock, params
 from recon_lib.stages import FINISHED, OUTPUTS, STAGES
 
 PACKAGES = ("torch", "numpy", "scipy", "numba", "trimesh", "scikit-image", "papermill", "nvdiffrast")
-PROGRESS_SECONDS = 0.5  # between two writings of progress.json
+PROGRESS_SECONDS = 0.5  # least time between two writings of progress.json
 RESERVED = ("state", "started", "seconds", "peak_memory_mb", "peak_gpu_memory_mb", "gpu_memory_mb", "parameters", "error",
             "key", "outputs", "made_from")  # fmt: skip
 INJECTED = "# Parameters"  # the first line of the cell that papermill injects
@@ -44,7 +43,7 @@ Config = TypeVar("Config")
 
 
 class Stage:
-    """One running stage: knows its folder, its parameters and when it began."""
+    """One running stage: its run folder, its parameters and the time of its start."""
 
     def __init__(self, run_dir: Path, name: str, parameters: dict[str, Any]):
         self.run_dir = run_dir
@@ -55,15 +54,16 @@ class Stage:
         self.bar: tqdm | None = None
 
     def folder(self, name: str) -> Path:
+        """The path of a folder or file in the run folder."""
         return self.run_dir / name
 
     def config(self, kind: type[Config]) -> Config:
-        """A config of the stage, each knob filled with the parameter of its name; plain fields keep their defaults."""
+        """A config of the stage: knobs take the values of the parameters, plain fields keep their defaults."""
         return kind(**{name: self.parameters[name] for name in knobs.parameters(kind)})
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """An empty folder to fill; it takes the place of `folder(name)` if nothing went wrong."""
+        """Yields an empty folder to fill; it replaces `folder(name)` when the `with` block ends without an error."""
         temporary = self.run_dir / f".{name}.new"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -71,24 +71,24 @@ class Stage:
         files.replace_folder(temporary, self.folder(name))
 
     def progress(self, share: float, what: str) -> None:
-        """Notes how far the stage, or one of its calls, has come, at most twice a second; a person watching sees a bar."""
+        """Records how far the stage has come, at most twice per second; in a watched notebook it also draws a bar."""
         if time.monotonic() - self.written >= PROGRESS_SECONDS:
             self._write_progress(share, what)
         if progress.watched():
             self._draw(share, what)
 
     def track(self, iterable: Iterable, total: int, what: str) -> Iterator[Any]:
-        """The iterable's items; progress goes by their number."""
+        """Yields the items and reports progress after each of the `total` items."""
         for i, item in enumerate(iterable):
             yield item
             self.progress((i + 1) / total, what)
 
     def overdue(self) -> bool:
-        """Whether the run's soft limit has passed; a notebook run by hand has none."""
+        """Whether the run's soft limit has passed; a notebook that a person runs has no limit."""
         return time.time() > float(os.environ.get("RECON_DEADLINE", "inf"))
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Marks the stage done with its results, JSON values. `final_mesh` and `device` among them become the run's."""
+        """Marks the stage done and stores its results (JSON values); `final_mesh` and `device` become the run's, too."""
         taken = set(results) & set(RESERVED)
         assert not taken, f"{taken} are run.json's own names"
         content = load(self.run_dir)
@@ -108,7 +108,7 @@ class Stage:
             lock.release(self.run_dir)
 
     def _draw(self, share: float, what: str) -> None:
-        """Text, one bar a call: shares that fall back to the start begin a new one."""
+        """Draws a text bar; a share smaller than the one before starts a new bar."""
         if self.bar is None or 100 * share < self.bar.n:
             self.bar = tqdm(
                 total=100, file=sys.stdout, mininterval=0.2, bar_format="{desc:24.24} {percentage:3.0f}% |{bar:30}|"
@@ -126,18 +126,18 @@ class Stage:
 
 
 def begin(run_dir: str | Path, stage: str, scope: dict[str, Any]) -> Stage:
-    """Takes the run folder and marks the stage running; what run.json held of an earlier run of it is dropped.
+    """Locks the run folder and marks the stage running; its earlier entry in run.json is dropped.
 
-    `scope` is a notebook's `globals()`, of which the stage's parameters are taken, or these parameters themselves. Stages after
-    this one that were finished become stale.
+    `scope` is a notebook's `globals()`, from which the stage's parameters are read, or a dict of the parameters. Later stages
+    that were finished become stale.
 
-    Raises ValueError for a parameter that the stage does not declare, of a wrong type or out of range, and where somebody else
-    works in the folder.
+    Raises ValueError for a parameter that the stage does not declare, that has a wrong type or is out of range, and if somebody
+    else works in the folder.
     """
     parameters = params.defaults(stage) | params.check(stage, _asked(stage, scope))
     folder = files.root(str(run_dir))
     folder.mkdir(parents=True, exist_ok=True)
-    if not in_batch():  # there, the chain holds the folder
+    if not in_batch():  # in a batch run, the chain holds the lock
         lock.take(folder, f"{stage} in a notebook")
     content = load(folder) if (folder / "run.json").exists() else new(folder)
     content["stages"][stage] = {
@@ -154,7 +154,7 @@ def begin(run_dir: str | Path, stage: str, scope: dict[str, Any]) -> Stage:
 
 
 def _asked(stage: str, scope: dict[str, Any]) -> dict[str, Any]:
-    """Of a notebook's names those that the stage declares, and those of its parameter cells that it does not declare."""
+    """The parameters in a notebook's names: all that the stage declares, and unknown ones that its parameter cells assign."""
     if "__name__" not in scope:
         return scope
     known = params.declared(stage)
@@ -162,14 +162,14 @@ def _asked(stage: str, scope: dict[str, Any]) -> dict[str, Any]:
     for source in scope.get("In", []):
         names = _assigned(source)
         if params.RUN_DIR.name in names and not source.startswith(INJECTED):
-            typed = set()  # the cell that declares them was run again: what stood in it before no longer counts
+            typed = set()  # the parameters cell was run again, so its earlier content no longer counts
         if params.RUN_DIR.name in names or source.startswith(INJECTED):
             typed |= names
     return {name: scope[name] for name in (*known, *sorted(typed - {*known, params.RUN_DIR.name})) if name in scope}
 
 
 def _assigned(source: str) -> set[str]:
-    """The names that a cell's lines assign; none for a cell that is not plain Python."""
+    """The names that a cell assigns at its top level; none for a cell that is not plain Python."""
     try:
         body = ast.parse(source).body
     except SyntaxError:
@@ -179,18 +179,21 @@ def _assigned(source: str) -> set[str]:
 
 
 def in_batch() -> bool:
-    """Whether the chain runs this kernel, and holds the run folder for it."""
+    """Whether the chain runs this kernel; the chain then holds the lock of the run folder."""
     return "RECON_BATCH" in os.environ
 
 
 def new(folder: Path) -> dict[str, Any]:
-    """What run.json holds before anything ran."""
+    """The content of run.json before anything has run."""
     stages = {stage: {"state": "pending"} for stage in STAGES}
     return {"name": folder.name, "created": now(), "state": "pending", "stages": stages}
 
 
 def load(run_dir: str | Path) -> dict[str, Any]:
-    """run.json's content. A run that nobody works on any more, though it says so, is marked interrupted, in the file too."""
+    """The content of run.json. A run that says it is running but whose process is dead is marked interrupted, also on disk.
+
+    Raises ValueError where there is no run.json.
+    """
     path = files.root(str(run_dir)) / "run.json"
     if not path.exists():
         raise ValueError(f"{path.parent}: no run.json; nothing ran here yet")
@@ -208,7 +211,7 @@ def load(run_dir: str | Path) -> dict[str, Any]:
 
 
 def overall_state(content: dict[str, Any]) -> str:
-    """The run's state by its stages': the worst of them."""
+    """The state of the run: the worst state of its stages."""
     found = [entry["state"] for entry in content["stages"].values()]
     for state in ("running", "failed", "interrupted", "stale"):
         if state in found:
@@ -221,14 +224,14 @@ def _digest(entry: dict[str, Any]) -> str:
 
 
 def _made_from(content: dict[str, Any], stage: str) -> dict[str, str]:
-    """A hash of what each stage before this one has written."""
+    """For each earlier stage that has outputs, the hash of these outputs."""
     before = ((name, content["stages"][name]) for name in STAGES[: STAGES.index(stage)])
     return {name: _digest(entry) for name, entry in before if "outputs" in entry}
 
 
 def _mark_stale(content: dict[str, Any]) -> None:
-    """Decides by the hashes, so that it does not matter how a stage was started."""
-    anew = False  # whether a stage before is being made, or rests on something that is gone
+    """Marks finished stages stale or done by the hashes in `made_from`, so it does not matter how a stage was started."""
+    anew = False  # whether an earlier stage is running, has failed or is stale
     for stage in STAGES:
         entry = content["stages"][stage]
         if entry["state"] in (*FINISHED, "stale") and "made_from" in entry:
@@ -239,28 +242,31 @@ def _mark_stale(content: dict[str, Any]) -> None:
 
 
 def write_progress(folder: Path, stage: str, percent: float, what: str, seconds_left: float | None) -> None:
+    """Writes progress.json: `percent` of the stage, `what` is running, and the estimated seconds left."""
     left = None if seconds_left is None else round(seconds_left, 1)
     progress = {"stage": stage, "percent": round(percent, 1), "what": what, "seconds_left": left}
     files.write_json(folder / "progress.json", progress)
 
 
 def now() -> str:
+    """The time in UTC, ISO 8601, whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
-    """Versions by the packages' metadata: asking torch itself would import it."""
+    """The versions of Python, recon_lib and PACKAGES, read from metadata, because asking torch itself would import it."""
     found = {name: d.version for name in PACKAGES for d in importlib.metadata.distributions(name=name)}
     return {"python": platform.python_version(), "recon_lib": recon_lib.__version__} | found
 
 
 def peak_memory_mb() -> float:
+    """The largest resident memory of this process so far, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / 2 ** (20 if sys.platform == "darwin" else 10), 1)  # kibibytes, but on macOS bytes
 
 
 def peak_gpu_memory_mb() -> dict[str, float]:
-    """What torch had taken at most, MiB; nothing where it used no GPU."""
+    """The most GPU memory that torch has reserved so far, MiB; empty if torch has used no GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}

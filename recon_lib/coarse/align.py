@@ -1,12 +1,12 @@
-"""A mesh of unknown frame brought among posed photos: the similarity whose silhouettes match the masks.
+"""Alignment of a mesh in an unknown frame with posed photos: finds the similarity whose silhouettes match the masks.
 
-Frames: `world`, the cameras'; `mesh`, the vertices' own; `unit`, the mesh with its box's middle at the origin and its
-farthest vertex at distance 1; `ball`, the world with the object, as the masks show it, near the origin and of radius about
-1. Turns, logarithms of scale and shifts in the ball are fitted at one rate. Angles are radians.
+Frames: `world` is that of the cameras; `mesh` is that of the vertices; `unit` is the mesh with the middle of its box at the
+origin and its farthest vertex at distance 1; `ball` is the world moved and scaled so that the object, as the masks show it,
+is near the origin and has a radius of about 1. Rotations (radians), logarithms of scale and shifts in the ball share one rate.
 
-Silhouettes cannot tell: size from distance where all views look the same way (with one view the mesh keeps about its own
-size); a rotation from another that gives the same outlines (`runner_up_iou` as high as the mean of `iou` shows it); what
-lies in hollows. Axes: B views, K poses, H W pixels of a crop.
+Silhouettes cannot distinguish size from distance where all views look the same way (with one view the mesh keeps about its
+own size), nor two rotations with the same outlines (then `runner_up_iou` is as high as the mean of `iou`), nor what lies in
+hollows. Axes: B views, K poses, H W pixels of a crop.
 """
 
 from typing import NamedTuple
@@ -27,17 +27,19 @@ from recon_lib.photos import framing
 from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
 
-NARROW = np.radians(2)  # rays that lie closer together on average say nothing about distance
-POSES_AT_ONCE = 64  # that are drawn together
-UP_MESH = (0.0, 0.0, 1.0)  # the mesh's own up, for upright starts
+NARROW = np.radians(2)  # if the rays differ by less than this on average, they say nothing about distance
+POSES_AT_ONCE = 64  # poses that are drawn together
+UP_MESH = (0.0, 0.0, 1.0)  # up in the mesh's frame, for upright starting rotations
 
 
 class Alignment(NamedTuple):
+    """The similarity found, how well its silhouettes fit, and the best fit with another rotation."""
+
     T_world_mesh: Float[np.ndarray, "4 4"]  # similarity, float64
-    iou: Float[np.ndarray, " B"]  # of masks (alpha > 0.5) at the final size, each view
+    iou: Float[np.ndarray, " B"]  # overlap of the masks (alpha > 0.5) per view, at the final size
     starts: int  # rotations tried
-    runner_up_iou: float  # mean over the views of the best other rotation; NaN where all fits met in one
-    runner_up_radians: float  # from the result's rotation to that one
+    runner_up_iou: float  # the best other rotation's overlap, mean over the views; NaN if all fits ended in one rotation
+    runner_up_radians: float  # angle between that rotation and the result's
 
 
 def fit_similarity(
@@ -49,10 +51,10 @@ def fit_similarity(
     up_world: Float[np.ndarray, "3"] | None = None,
     progress: Progress = silent,
 ) -> Alignment:
-    """From masks (H W, 0 to 1, each its own size) alone; with `up_world`, upright rotations are among the starts.
+    """Finds the similarity from masks alone: one (H W, 0 to 1) per view, each of its own size.
 
-    Raises ValueError for a mesh without faces or with lost vertices, no masks, an empty mask, and poses that the masks
-    contradict.
+    With `up_world`, a vector in the world, upright rotations are also tried. Raises ValueError for a mesh without faces or with
+    non-finite vertices, for no masks, for an empty mask, and for poses that the masks contradict.
     """
     check(mesh, alphas, cameras)
     threads.one_torch_thread()
@@ -69,7 +71,7 @@ def fit_similarity(
         for count, size in ((config.search_views, config.search_size), (config.final_views, config.final_size))
     )
     poses = starts = _starts(config, up_world).to(raster.DEVICE)
-    for lap in range(3):  # the first two bring centres and areas together, the last one's scores count
+    for lap in range(3):  # the first two laps align centres and areas; the scores of the last lap count
         poses, scores = _recentred(poses, coarse, search, raster)
         progress(0.1 * (lap + 1), f"tried {len(poses)} rotations")
     poses = poses[_apart(poses, scores, config.apart, config.kept)]
@@ -88,7 +90,7 @@ def fit_similarity(
 
 
 def check(mesh: Mesh, alphas: list[np.ndarray], cameras: Cameras) -> None:
-    """Raises ValueError for what `similarity` names first."""
+    """Raises ValueError for a mesh without faces or with non-finite vertices, for no masks, and for an empty mask."""
     if len(mesh.faces) == 0 or not torch.isfinite(mesh.verts).all():
         lost = (~torch.isfinite(mesh.verts)).any(-1).sum().item()
         raise ValueError(
@@ -102,15 +104,18 @@ def check(mesh: Mesh, alphas: list[np.ndarray], cameras: Cameras) -> None:
 
 
 def in_double(cameras: Cameras, T_new_world: Float[Tensor, "4 4"]) -> Cameras:
-    """`camera.moved` without rounding on the way: a world may lie far from its origin."""
+    """`camera.moved` computed in float64, because the object may lie far from the world's origin."""
     exact = Cameras(cameras.T_world_cam.double().cpu(), cameras.intrinsics.double().cpu(), cameras.sizes)
     moved = camera.moved(exact, T_new_world.double())
     return Cameras(moved.T_world_cam.float(), moved.intrinsics.float(), moved.sizes)
 
 
 def ball_frame(alphas: list[np.ndarray], cameras: Cameras, mesh_radius: float) -> Float[Tensor, "4 4"]:
-    """`T_ball_world`: the point nearest to all rays through the masks' centres becomes the origin, the object's mean
-    half extent the unit. Where the rays are one, the distance is the one at which the mesh has its own size."""
+    """`T_ball_world`: its origin is the point nearest to all rays through the masks' centres, its unit the object's mean half
+    extent. If the rays are nearly parallel, the distance is the one at which the object has `mesh_radius` (world units).
+
+    Raises ValueError if that point lies behind a camera.
+    """
     boxes = np.array([framing.mask_box(alpha) for alpha in alphas])
     eyes, ray = framing.mask_rays(boxes, cameras)
     focal = cameras.intrinsics.double().cpu().numpy()[:, :2]
@@ -133,7 +138,7 @@ def ball_frame(alphas: list[np.ndarray], cameras: Cameras, mesh_radius: float) -
 
 
 def _spread(in_ball: Cameras) -> Int[Tensor, " B"]:
-    """All views, each next one as far in direction from those before as possible."""
+    """All views, ordered so that each next one looks from a direction as far as possible from those before it."""
     towards = torch.nn.functional.normalize(in_ball.T_world_cam[:, :3, 3], dim=-1)
     order, nearest = [0], torch.full((len(towards),), torch.inf)
     for _ in range(len(towards) - 1):
@@ -144,7 +149,7 @@ def _spread(in_ball: Cameras) -> Int[Tensor, " B"]:
 
 
 def _starts(config: AlignConfig, up_world: np.ndarray | None) -> Float[Tensor, "K 4 4"]:
-    """Super-Fibonacci spirals (Alexa 2022), turned by the seed; before them upright rotations, if up is known."""
+    """Upright rotations first, if up is known, then super-Fibonacci spirals (Alexa 2022) turned by a random rotation."""
     s = np.arange(config.starts) + 0.5
     r, rest = np.sqrt(s / config.starts), np.sqrt(1 - s / config.starts)
     alpha, beta = 2 * np.pi * s / np.sqrt(2), 2 * np.pi * s / 1.533751168755204288118041
@@ -163,7 +168,7 @@ def _starts(config: AlignConfig, up_world: np.ndarray | None) -> Float[Tensor, "
 def _recentred(
     T_ball_unit: Float[Tensor, "K 4 4"], shape: Body, target: Masks, raster: Rasteriser
 ) -> tuple[Float[Tensor, "K 4 4"], Float[Tensor, " K"]]:
-    """Shifted and scaled towards the masks' centres and areas; and the mean overlap before."""
+    """Shifts and scales each pose towards the masks' centres and areas; also returns the mean overlap before that."""
     moved, scores = [], []
     T_ball_cam, focal = target.cameras.T_world_cam, target.cameras.intrinsics[:, :2]
     for poses in T_ball_unit.split(POSES_AT_ONCE):
@@ -173,7 +178,7 @@ def _recentred(
         depth = ((T_ball_cam[:, :3, 3] - poses[:, None, :3, 3]) * T_ball_cam[:, :3, 2]).sum(-1, keepdim=True)
         way = (true_centre - centre) * depth / focal * depth.new_tensor([1, -1])
         way = torch.where(area[..., None] > 0, way, 0)
-        # Least squares of the shift, seen by each view along its two image axes; along one view's axis it stays 0.
+        # Least squares for the shift, which each view sees along its two image axes. With one view, the shift in depth stays 0.
         across = T_ball_cam[:, :3, :2]
         normal = (across @ across.mT).sum(0) + 1e-3 * torch.eye(3, device=across.device)
         shift = torch.linalg.solve(normal, (across @ way[..., None]).sum(1))[..., 0]
@@ -186,7 +191,7 @@ def _recentred(
 
 
 def _moments(alpha: Float[Tensor, "*K H W"]) -> tuple[Float[Tensor, "*K"], Float[Tensor, "*K 2"]]:
-    """Area and centre (x y), pixels."""
+    """Area (squared pixels) and centre (x y, pixels) of each mask."""
     at = torch.arange(alpha.shape[-1], device=alpha.device) + 0.5
     area = alpha.sum((-1, -2))
     x, y = (alpha.sum(-2) * at).sum(-1), (alpha.sum(-1) * at).sum(-1)
@@ -194,13 +199,13 @@ def _moments(alpha: Float[Tensor, "*K H W"]) -> tuple[Float[Tensor, "*K"], Float
 
 
 def _angles(a: Float[Tensor, "I 4 4"], b: Float[Tensor, "J 4 4"]) -> Float[Tensor, "I J"]:
-    """Radians between the rotations of similarities."""
+    """The angle in radians between the rotations of each pair of similarities."""
     trace = torch.einsum("iab,jab->ij", frames.rotation_of(a), frames.rotation_of(b))
     return ((trace - 1) / 2).clamp(-1, 1).arccos()
 
 
 def _apart(poses: Float[Tensor, "K 4 4"], scores: Float[Tensor, " K"], radians: float, most: int) -> list[int]:
-    """The best poses, best first, none closer to a better one than `radians`."""
+    """Indices of at most `most` poses, best first; none is within `radians` of a better one."""
     kept: list[int] = []
     near = _angles(poses, poses) < radians
     left = torch.ones_like(scores, dtype=torch.bool)
@@ -215,7 +220,7 @@ def fit_poses(
     T_ball_unit: Float[Tensor, "K 4 4"], shape: Body, target: Masks, steps: int, rate: float, decay: float,
     raster: Rasteriser,
 ) -> Float[Tensor, "K 4 4"]:  # fmt: skip
-    """Adam on the squared difference of coverage; each pose is fitted by itself."""
+    """Fits each pose by itself, with Adam on the squared difference of coverage. `rate` falls to its share `decay`."""
     move = torch.zeros(len(T_ball_unit), 7, device=T_ball_unit.device, requires_grad=True)
     adam = torch.optim.Adam([move], betas=(0.8, 0.95))
     for step in range(steps):
@@ -229,7 +234,7 @@ def fit_poses(
 
 
 def _moved_by(T_ball_unit: Float[Tensor, "K 4 4"], move: Float[Tensor, "K 7"]) -> Float[Tensor, "K 4 4"]:
-    """Turned about the ball's middle of the mesh by a rotation vector, scaled by an exponential, shifted."""
+    """Rotates each pose about the mesh's middle, scales and shifts it; `move` is rotation vector, log scale, shift."""
     turn, log_scale, shift = move.split([3, 1, 3], -1)
     linear = log_scale.exp()[..., None] * rotations(turn) @ T_ball_unit[:, :3, :3]
     top = torch.cat([linear, (T_ball_unit[:, :3, 3] + shift)[..., None]], -1)
@@ -237,7 +242,7 @@ def _moved_by(T_ball_unit: Float[Tensor, "K 4 4"], move: Float[Tensor, "K 7"]) -
 
 
 def rotations(vectors: Float[Tensor, "K 3"]) -> Float[Tensor, "K 3 3"]:
-    """Rotation vectors to matrices."""
+    """Rotation matrices of rotation vectors (radians), differentiable."""
     x, y, z = vectors.unbind(-1)
     o = torch.zeros_like(x)
     return torch.linalg.matrix_exp(torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(-1, 3, 3))

@@ -1,8 +1,8 @@
-"""The bodies that a generated mesh falls into, and the one solid that is meant.
+"""The bodies (connected parts) of a generated mesh, and the one solid that is made from them.
 
 Networks leave confetti (specks around the object), inner shells (a second wall inside, which no photo shows) and small holes.
-`count` tells, `solid` cleans: what is inside is decided by the winding number, which bears all three (Jacobson et al. 2013;
-Barill et al. 2018), hollows are filled and the largest body kept. Axes: V vertices, F faces.
+`count_bodies` counts them, `solid` removes them: the winding number decides what is inside and tolerates all three (Jacobson et
+al. 2013; Barill et al. 2018); then hollows are filled and the largest body is kept. Axes: V vertices, F faces.
 """
 
 from typing import NamedTuple
@@ -17,30 +17,33 @@ from recon_lib.mesh import Mesh, face_areas, volume
 from recon_lib.progress import Progress, part, silent
 from recon_lib.surface import grid_mesh
 
-WELD = 1e-6  # vertices closer than this share of the diagonal are one
-CONTAINER = 0.01  # share of the area that a body needs for others to count as inside it
+WELD = 1e-6  # vertices are merged on a grid of this share of the mesh's diagonal
+CONTAINER = 0.01  # only a body with at least this share of the area can contain others
 
 
 class Bodies(NamedTuple):
-    bodies: int  # after welding
-    largest_share: float  # of the area
-    inner_shells: int  # bodies inside another
+    """How many bodies a mesh has, and of what kind."""
+
+    bodies: int  # connected parts after welding
+    largest_share: float  # the largest body's share of the area, 0 to 1
+    inner_shells: int  # bodies that lie inside another
 
     def sentence(self) -> str:
+        """The counts in words."""
         inner = f", {self.inner_shells} of them inside another" if self.inner_shells else ""
         count = "one body" if self.bodies == 1 else f"{self.bodies} bodies"
         return f"{count}{inner}; the largest has {self.largest_share:.0%} of the area"
 
 
 def weld(mesh: Mesh) -> Mesh:
-    """Vertices at one place merged, faces that thereby lost a corner dropped."""
+    """Merges vertices at the same place, and drops the faces that thereby have a vertex twice. Only the shape is kept."""
     diagonal = float(np.linalg.norm(np.ptp(mesh.verts.double().numpy(), axis=0)))
     verts, faces = meshes.weld(mesh.verts, mesh.faces, WELD * diagonal)
     return Mesh(verts, faces[(faces != faces.roll(1, 1)).all(1)])
 
 
 def count_bodies(mesh: Mesh) -> Bodies:
-    """Connected parts of the welded mesh, and which of them lie inside another."""
+    """Counts the connected parts of the welded mesh, and those of them that lie inside another."""
     joined = weld(mesh)
     verts, faces = joined.verts.double().numpy(), joined.faces.numpy()
     body = meshes.connected_parts(joined.faces, len(verts))
@@ -55,7 +58,11 @@ def count_bodies(mesh: Mesh) -> Bodies:
 
 
 def solid(mesh: Mesh, config: HullConfig, progress: Progress = silent) -> Mesh:
-    """One closed body of even triangles: the largest, without its hollows, sampled at `config.resolution`."""
+    """The largest body as one closed mesh of even triangles with its hollows filled.
+
+    `config.resolution` is the number of grid points along the longest side. Raises ValueError if the object is thinner than the
+    grid.
+    """
     joined = weld(mesh)
     verts, faces = joined.verts.double().numpy(), joined.faces.numpy()
     if volume(joined.verts, joined.faces) < 0:

@@ -1,16 +1,15 @@
-"""Cameras that are only guessed, fitted to photos of a known mesh: every pose, and the focal length.
+"""Fits guessed cameras to photos of a known mesh: every pose, and the focal lengths.
 
-A guess is in a frame of its own, of any scale; the result is in the mesh's frame, which the mesh fixes, so that no camera
-has to stand still. The fit works in `unit`, the mesh with its box's middle at the origin and its farthest vertex at distance
-1. First silhouettes pull, then colours too: the mesh wears the mean colours of other photos, each camera moves until it sees
-what its own photo shows, and the mean is taken anew. Principal points stay, and there is no distortion.
+The guesses are in one common frame of any position and scale. The result is in the mesh's frame; the mesh fixes it, so all
+cameras can move. The fit works in `unit`: the mesh with the middle of its box at the origin and its farthest vertex at distance
+1. It first matches silhouettes, then colours too: the mesh is painted with the mean colours of other photos, each camera moves
+until it sees what its own photo shows, and the mesh is painted again. Principal points stay, and there is no distortion.
 
-What the photos cannot tell: focal length and distance grow together but for perspective, so both are weak where the object
-is far away for its size. Silhouettes alone leave turns about an axis of symmetry open; colours settle them where the surface
-is not plain and several photos show it, so one photo's colours tell nothing. The rough
-rotation between guesses and mesh comes from silhouettes alone (`alignment` shows the runner-up). Errors of the mesh go into
-the cameras.
-Axes: B views, H W pixels of a crop.
+What the photos cannot determine: focal length and distance have nearly the same effect except for perspective, so both are
+uncertain where the object is far away for its size. Silhouettes alone leave rotations about an axis of symmetry open; colours
+settle them where the surface has a pattern that several photos show, so the colours of a single photo say nothing. The rough
+rotation between guesses and mesh comes from silhouettes alone (`alignment` has the runner-up). Errors of the mesh end up in the
+cameras. Axes: B views, H W pixels of a crop.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,38 +36,42 @@ from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import projection
 
 FOCALS = ("shared", "each", "fixed")
-SEARCH_DEGREES = (-24, -12, 12, 24)  # around each of the camera's axes
-SEARCH_AVERAGED = 4  # pixels along a side, so that colours a little beside their place still count
-GROUPS = 4  # of photos: each is compared with the colours of the others'
+SEARCH_DEGREES = (-24, -12, 12, 24)  # starting rotations about each of the camera's axes
+SEARCH_AVERAGED = 4  # colours are averaged over squares of this side, in pixels, so that small offsets do not matter
+GROUPS = 4  # groups of photos; each group is compared with the colours of the other groups
 
 
 class Scores(NamedTuple):
-    iou: Float[np.ndarray, " B"]  # of masks cut at one half
-    psnr_db: float  # in the union of both masks, the mesh in the colours of other photos; mean over the views
+    """How well cameras explain the photos."""
+
+    iou: Float[np.ndarray, " B"]  # overlap of the masks (alpha > 0.5) per view
+    psnr_db: float  # in the union of both masks, with the mesh in the colours of other photos; mean over the views
 
 
 class CameraFit(NamedTuple):
+    """The fitted cameras, and the scores before and after the fit."""
+
     cameras: Cameras  # in the mesh's frame
-    before: Scores  # of the guesses, brought to the mesh as they are
+    before: Scores  # of the guesses, moved to the mesh by one similarity
     after: Scores
-    focal_scale: Float[np.ndarray, " B"]  # focal length found over the one guessed
-    alignment: Alignment  # of the mesh to the guesses, each turned towards the object
+    focal_scale: Float[np.ndarray, " B"]  # fitted focal length divided by the guessed one
+    alignment: Alignment  # of the mesh with the guesses, after each guess was turned towards the object
 
 
 class Rig(NamedTuple):
-    """Where the cameras are, and how much longer their focal lengths than guessed."""
+    """The cameras' poses, and the logarithms of fitted over guessed focal lengths."""
 
     T_unit_cam: Float[Tensor, "B 4 4"]
     log_focal: Float[Tensor, " B"]
 
 
 class Task(NamedTuple):
-    """What the cameras should see. The cameras in here give the crops' intrinsics as guessed, not the poses."""
+    """What the cameras should see. Of the cameras stored in here only the intrinsics count; the poses come from a `Rig`."""
 
     shape: Body
     masks: Masks
     photos: Photos
-    blank: Mesh  # the shape, unwrapped
+    blank: Mesh  # the shape with texture coordinates
 
 
 def fit_cameras(
@@ -80,10 +83,10 @@ def fit_cameras(
     raster: Rasteriser,
     progress: Progress = silent,
 ) -> CameraFit:
-    """From photos (H W 4 uint8, straight alpha, sRGB). The state of the highest PSNR is kept, of those whose mean overlap is
-    not below the guesses'; the guesses are one of them.
+    """Fits the cameras to photos (H W 4 uint8, straight alpha, sRGB).
 
-    Raises ValueError as `align.fit_similarity` does, and for an unknown `focal`.
+    The result is the state with the highest PSNR among those whose mean overlap is not below that of the guesses; the guesses
+    themselves are one of these states. Raises ValueError as `align.fit_similarity` does, and for an unknown `focal`.
     """
     if config.focal not in FOCALS:
         raise ValueError(f"camera fit: got focal {config.focal!r}, need one of {FOCALS}")
@@ -115,7 +118,10 @@ def fit_cameras(
 
 
 def aim_at_masks(alphas: list[np.ndarray], cameras: Cameras, mesh_radius: float) -> Cameras:
-    """Each camera turned, where it stands, so that the ray through its mask's middle meets the others'."""
+    """Turns each camera in place so that the ray through the middle of its mask meets the rays of the others.
+
+    `mesh_radius` is the radius, in world units, that the object has if the rays are nearly parallel.
+    """
     T_ball_world = align.ball_frame(alphas, cameras, mesh_radius).numpy()
     T_world_cam = cameras.T_world_cam.double().cpu().numpy()
     _, rays = framing.mask_rays(np.array([framing.mask_box(alpha) for alpha in alphas]), cameras)
@@ -136,7 +142,7 @@ def _task(
 
 
 def _rig(in_unit: Cameras, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
-    """Cameras near the mesh brought to it as one, by a similarity."""
+    """Moves all cameras together, by the one similarity that fits the silhouettes best."""
     target = Masks(task.masks.alpha, replace(task.masks.cameras, T_world_cam=in_unit.T_world_cam.to(raster.DEVICE)))
     pose = torch.eye(4, device=raster.DEVICE)[None]
     pose = align.fit_poses(pose, task.shape, target, config.first_steps, config.mask_rate, config.decay, raster)
@@ -145,7 +151,7 @@ def _rig(in_unit: Cameras, task: Task, config: CameraFitConfig, raster: Rasteris
 
 
 def _states(rig: Rig, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Iterator[tuple[Rig, Scores]]:
-    """Rigs and their scores: after the silhouettes, after a search around each camera, and after each round of colours."""
+    """Fits the rig and yields it with its scores: after the silhouettes, after the search, and after each round of colours."""
     rig = _descended(rig, _mask_loss(task, task.masks, raster), config.mask_steps, config.mask_rate, config)
     dressed = _dressed(rig, task, raster)
     yield rig, _scores(rig, dressed, task, raster)
@@ -163,9 +169,9 @@ def _states(rig: Rig, task: Task, config: CameraFitConfig, raster: Rasteriser) -
 
 
 def _searched(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
-    """Each camera turned away and fitted to its silhouette again; what sees its colours best stays.
+    """Rotates each camera away, fits it to its silhouette again, and keeps the pose that matches its colours best.
 
-    A silhouette that hardly changes with a turn holds a camera farther from the truth than colours reach.
+    Where a silhouette hardly changes with a rotation, a camera may be too far from the truth for the colours alone to find it.
     """
     loss, fixed = _mask_loss(task, _half(task.masks), raster), replace(config, focal="fixed")
     still = torch.zeros(1, device=raster.DEVICE)
@@ -184,7 +190,7 @@ def _searched(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, rast
 
 
 def _half(masks: Masks) -> Masks:
-    """At half the size."""
+    """The masks at half the size."""
     size = masks.alpha.shape[-1] // 2
     whole = masks.cameras.intrinsics.new_tensor([[0.0, 0, 2 * size, 2 * size]]).expand(len(masks.alpha), 4)
     alpha = torch.nn.functional.avg_pool2d(masks.alpha[:, None], 2)[:, 0]
@@ -198,7 +204,7 @@ def _mask_loss(task: Task, masks: Masks, raster: Rasteriser) -> Callable[[Rig], 
 def _colour_losses(
     rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, averaged: int, raster: Rasteriser
 ) -> Float[Tensor, " B"]:
-    """Mean absolute difference of premultiplied colour and coverage, of means over `averaged`² pixels."""
+    """Per view, the mean absolute difference of premultiplied colour and coverage, averaged over `averaged`² pixels first."""
     losses, cameras = torch.zeros_like(rig.log_focal), _seen(rig, task.photos.cameras)
     for group, mesh in dressed:
         seen = render.views(cameras[group], mesh.verts)
@@ -224,8 +230,8 @@ def _descended(rig: Rig, loss_of: Callable[[Rig], Tensor], steps: int, rate: flo
 
 
 def _moved_by(rig: Rig, move: Float[Tensor, "B 6"], log_focal: Float[Tensor, " F"]) -> Rig:
-    """Each camera turned around the object (rotation vector, camera axes); the object moved across its image (unit radii)
-    and away from it (logarithm). A longer focal length takes the camera back, so that only perspective changes."""
+    """Rotates each camera around the object (rotation vector, camera axes), shifts the object across its image (unit radii),
+    and scales its distance (logarithm). A longer focal length also moves the camera back, so that only perspective changes."""
     turn, across, away = move.split([3, 2, 1], -1)
     T_cam_unit = camera.invert_rigid(rig.T_unit_cam)
     x_y, depth = T_cam_unit[:, :2, 3] + across, -T_cam_unit[:, 2:3, 3]
@@ -237,7 +243,7 @@ def _moved_by(rig: Rig, move: Float[Tensor, "B 6"], log_focal: Float[Tensor, " F
 
 
 def _seen(rig: Rig, crop: Cameras) -> Cameras:
-    """Crops' cameras with the rig's poses and focal lengths."""
+    """The crops' cameras with the poses and focal lengths of the rig."""
     focal = rig.log_focal.exp()[:, None]
     intrinsics = torch.cat([crop.intrinsics[:, :2] * focal, crop.intrinsics[:, 2:]], -1)
     return Cameras(rig.T_unit_cam, intrinsics, crop.sizes)
@@ -249,8 +255,8 @@ def _silhouettes(rig: Rig, shape: Body, masks: Masks, raster: Rasteriser) -> Flo
 
 
 def _dressed(rig: Rig, task: Task, raster: Rasteriser) -> list[tuple[Int[Tensor, " G"], Mesh]]:
-    """Groups of views, and the mesh in the mean colours of the other groups' photos: its own would hold a camera where it
-    is. One photo alone has only its own."""
+    """Groups of views, each with the mesh in the mean colours of the other groups' photos. A view's own colours would hold its
+    camera where it is; a single photo has no others, so it gets its own."""
     index, seen = torch.arange(len(rig.log_focal)), _seen(rig, task.photos.cameras)
     groups = min(GROUPS, len(index))
     out = []

@@ -1,4 +1,4 @@
-"""Kernel of the visual hull: one view's word on every point of a grid. Lengths are world units."""
+"""Kernel of the visual hull: carves a grid of signed distances with the mask of one view. Lengths are world units."""
 
 from numba import prange
 
@@ -7,9 +7,10 @@ from recon_lib.threads import parallel_kernel
 
 @parallel_kernel
 def carve(field, origin, spacing, T, k, distance):
-    """Raises `field` (X Y Z) to the signed distance that a view claims, where it sees the point.
+    """Raises `field` (X Y Z) at each grid point that the view sees to the signed distance by its mask, where that is larger.
 
-    `T` is the view's `T_cam_world`, `k` its (fx, fy, cx, cy), `distance` (H W) the signed pixel distance to the mask.
+    `origin` is the position of grid point (0, 0, 0). `T` is the view's `T_cam_world`, `k` its (fx, fy, cx, cy), `distance`
+    (H W) the signed pixel distance to the mask's outline, negative inside.
     """
     height, width = distance.shape
     enough = 4 * spacing  # further outside than this, the exact distance no longer matters

@@ -1,4 +1,4 @@
-"""What can be asked of stage 2. Plain fields are arguments of `reconstruct`, for those who tune it from Python."""
+"""The parameters of stage 2. Plain fields are not knobs; they can be set only from Python, in the call of `reconstruct`."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,22 @@ BACKENDS = ("hull", "stereo", "reconviagen")
 
 @dataclass(frozen=True)
 class BackendConfig:
-    backend: str = knob("auto", "who makes the coarse mesh", choices=("auto", *BACKENDS))
+    """What makes the coarse mesh, and where it runs."""
+
+    backend: str = knob("auto", "method that makes the coarse mesh", choices=("auto", *BACKENDS))
     device: str = knob(
         "auto",
-        "of ReconViaGen: auto and cuda need a GPU, cpu is for networks of a toy's size",
+        "device of ReconViaGen: auto and cuda need a GPU, cpu is only for tiny test networks",
         choices=("auto", "cuda", "cpu"),
     )
 
 
 @dataclass(frozen=True)
 class HullConfig:
-    resolution: int = knob(128, "grid points along the longest side, of a hull and of cleaning", 16, 512)
-    faces: int = knob(12000, "triangles, at most", 100, 1000000)
+    """The grid on which a hull is carved or a generated mesh is cleaned, and the size of the result."""
+
+    resolution: int = knob(128, "grid points along the longest side, for carving and cleaning", 16, 512)
+    faces: int = knob(12000, "largest number of triangles", 100, 1000000)
 
 
 @dataclass(frozen=True)
@@ -39,38 +43,39 @@ class StereoConfig:
 
 @dataclass(frozen=True)
 class GeneratedConfig:
-    """What is done to a generated mesh before the next stages use it."""
+    """How a generated mesh is cleaned and checked before the next stages use it."""
 
-    clean: bool = knob(True, "make a generated mesh one solid, without confetti and inner shells")
-    least_iou: float = knob(0.7, "mean overlap of its silhouettes with the masks, below which it is refused", 0, 1)
+    clean: bool = knob(True, "turn a generated mesh into one solid without specks and inner shells")
+    least_iou: float = knob(0.7, "refuse a mesh whose silhouettes overlap the masks less than this on average", 0, 1)
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """ReconViaGen's two flow samplers, the structure (which voxels) and the latents in it; defaults as in upstream's app."""
+    """ReconViaGen's two flow samplers: the structure (which voxels are occupied) and the latents in these voxels.
+
+    The defaults are those of upstream's app.
+    """
 
     ss_steps: int = knob(30, "ReconViaGen, structure: Euler steps", 1, 1000)
-    ss_guidance: float = knob(7.5, "structure: classifier-free guidance, 1 is none", 0, 100)
-    ss_rescale: float = knob(
-        0.7, "structure: share of the guided prediction brought back to the spread of the unguided", 0, 1
-    )
-    ss_rescale_t: float = knob(5.0, "structure: more spends more steps near the noise", 0.1, 100)
-    slat_steps: int = knob(12, "latents: Euler steps", 1, 1000)
-    slat_guidance: float = knob(7.5, "latents: classifier-free guidance, 1 is none", 0, 100)
-    slat_rescale: float = knob(0.5, "latents: as for the structure", 0, 1)
-    slat_rescale_t: float = knob(3.0, "latents: as for the structure", 0.1, 100)
-    guidance_from: float = knob(0.6, "both: guidance acts from this time to 1, the noise", 0, 1)
-    seed: int = knob(0, "of ReconViaGen, of the optimiser's order and backgrounds", 0, 1000000)
+    ss_guidance: float = knob(7.5, "structure: strength of classifier-free guidance, 1 is none", 0, 100)
+    ss_rescale: float = knob(0.7, "structure: share of the rescaling that undoes guidance's wider spread", 0, 1)
+    ss_rescale_t: float = knob(5.0, "structure: larger values spend more steps near the noise", 0.1, 100)
+    slat_steps: int = knob(12, "ReconViaGen, latents: Euler steps", 1, 1000)
+    slat_guidance: float = knob(7.5, "latents: strength of classifier-free guidance, 1 is none", 0, 100)
+    slat_rescale: float = knob(0.5, "latents: as ss_rescale", 0, 1)
+    slat_rescale_t: float = knob(3.0, "latents: as ss_rescale_t", 0.1, 100)
+    guidance_from: float = knob(0.6, "both samplers: guidance acts from this time to 1, where 1 is pure noise", 0, 1)
+    seed: int = knob(0, "seed of ReconViaGen and of the texture's fit", 0, 1000000)
 
 
 @dataclass(frozen=True)
 class TextureConfig:
-    """The first texture of the coarse mesh, whose shape stays."""
+    """The fit of the coarse mesh's first texture; its shape stays."""
 
-    texture_size: int = knob(640, "texels along a side, at most", 64, 8192)
-    photo_size: int = knob(320, "pixels along a side of a photo's crop", 32, 4096)
-    texture_steps: int = knob(150, "optimiser steps on the texture alone, the shape stays", 0, 100000)
-    seed: int = knob(0, "of ReconViaGen, of the optimiser's order and backgrounds", 0, 1000000)
+    texture_size: int = knob(640, "largest number of texels along a side of the texture", 64, 8192)
+    photo_size: int = knob(320, "pixels along a side of each photo's crop", 32, 4096)
+    texture_steps: int = knob(150, "optimiser steps for the texture; the shape stays as it is", 0, 100000)
+    seed: int = knob(0, "seed of ReconViaGen and of the texture's fit", 0, 1000000)
 
 
 @dataclass(frozen=True)
@@ -78,22 +83,22 @@ class AlignConfig:
     """The search for a generated mesh's place among posed photos (`align`)."""
 
     starts: int = 720  # rotations tried, spread evenly
-    upright_starts: int = 72  # more, with the mesh's z along the world's up, where that is known
-    kept: int = 12  # best rotations, fitted at the search's size
-    finalists: int = 3  # best of these, fitted at the final size
-    apart: float = 0.3  # radians, at least, between any two rotations kept
+    upright_starts: int = 72  # further rotations with the mesh's z along the world's up, if up is known
+    kept: int = 12  # best rotations, which are fitted at the search's size
+    finalists: int = 3  # best of these, which are fitted at the final size
+    apart: float = 0.3  # least angle between any two rotations kept, radians
     search_size: int = 40  # pixels along a crop's side
-    search_faces: int = 600  # at most
-    search_views: int = 8  # at most, as different as possible
+    search_faces: int = 600  # largest number of faces
+    search_views: int = 8  # largest number of views, chosen as different as possible
     search_steps: int = 50  # optimiser steps
-    search_rate: float = 0.05  # radians, log scale and ball radii a step
+    search_rate: float = 0.05  # radians, log scale and ball radii per step
     final_size: int = 160  # pixels along a crop's side
-    final_faces: int = 8000  # at most
-    final_views: int = 24  # at most
+    final_faces: int = 8000  # largest number of faces
+    final_views: int = 24  # largest number of views
     final_steps: int = 60  # optimiser steps
-    final_rate: float = 0.015  # radians, log scale and ball radii a step
-    decay: float = 0.03  # the rate falls to this share at the last step, geometrically
-    seed: int = 0  # turns the set of rotations
+    final_rate: float = 0.015  # radians, log scale and ball radii per step
+    decay: float = 0.03  # the rate falls geometrically to this share at the last step
+    seed: int = 0  # of the random rotation that turns the whole set of starts
 
 
 @dataclass(frozen=True)
@@ -102,14 +107,14 @@ class CameraFitConfig:
 
     focal: str = "shared"  # focal scale: one for all views, one for each, or as guessed
     size: int = 128  # pixels along a crop's side
-    faces: int = 6000  # at most
-    first_steps: int = 60  # optimiser steps of the similarity that brings all guesses to the mesh as one
+    faces: int = 6000  # largest number of faces
+    first_steps: int = 60  # optimiser steps for the one similarity that moves all guesses to the mesh
     mask_steps: int = 150  # optimiser steps against silhouettes
-    mask_rate: float = 0.03  # radians, unit radii and logarithms a step
-    search_steps: int = 30  # optimiser steps against silhouettes from each turned start, at half the size
-    rounds: int = 4  # times that the mesh is given the photos' mean colours
-    round_steps: int = 25  # optimiser steps against colours and silhouettes, each time
-    colour_rate: float = 0.004  # radians, unit radii and logarithms a step
-    w_colour: float = 1.0  # weight of the colours beside the silhouettes
-    decay: float = 0.05  # the rates fall to this share at the last step, geometrically
-    texture_size: int = 512  # texels along the atlas' side, at most
+    mask_rate: float = 0.03  # radians, unit radii and logarithms per step
+    search_steps: int = 30  # optimiser steps against silhouettes per rotated start, at half the size
+    rounds: int = 4  # how often the mesh is painted with the photos' mean colours
+    round_steps: int = 25  # optimiser steps against colours and silhouettes per round
+    colour_rate: float = 0.004  # radians, unit radii and logarithms per step
+    w_colour: float = 1.0  # weight of the colours relative to the silhouettes
+    decay: float = 0.05  # the rates fall geometrically to this share at the last step
+    texture_size: int = 512  # largest number of texels along the atlas' side

@@ -1,8 +1,8 @@
 """Visual hull: the largest solid whose silhouettes lie inside all masks (Laurentini 1994).
 
-The solid is sampled as a field of signed distances, negative inside: at each grid point the largest over the views of the
-signed pixel distance to the mask's outline times the pixel's footprint there, so the surface lies between grid points and
-not on them. A view that does not see a point says nothing about it. Lengths are world units. Axes: V vertices, F faces.
+The solid is sampled as a field of signed distances, negative inside. Each view that sees a grid point gives the signed pixel
+distance to its mask's outline times the size of a pixel at that depth; the field is the largest of these. The surface can
+therefore lie anywhere between grid points. Lengths are world units. Axes: V vertices, F faces.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +19,14 @@ from recon_lib.photos import framing
 from recon_lib.progress import Progress, part, silent
 from recon_lib.surface import grid_mesh
 
-BOUNDS_RESOLUTION = 48  # grid points a side of the first pass, which only finds the object's box
+BOUNDS_RESOLUTION = 48  # grid points per side in the first pass, which only finds the object's box
 
 
 def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, progress: Progress = silent) -> Mesh:
-    """Closed, outward, one body of even triangles, from alpha masks (H W, 0 to 1).
+    """The hull of alpha masks (H W, 0 to 1, one per view): one closed body of even triangles with normals outwards.
 
-    Raises ValueError where the masks contradict the cameras: no point is inside all of them.
+    Raises ValueError if no point is inside all masks, that is, if masks and cameras contradict each other, and if the object is
+    thinner than the grid.
     """
     field, origin, spacing = carve_field(alphas, cameras, config.resolution, part(progress, 0.0, 0.6))
     field = grid_mesh.keep_largest_body(np.pad(field, 1, constant_values=spacing), spacing)
@@ -71,7 +72,10 @@ def _distances(alphas: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def signed_distance(alpha: np.ndarray) -> np.ndarray:
-    """Pixels to the mask's outline (alpha 0.5) from each pixel centre, negative inside; a soft edge places it exactly."""
+    """The distance in pixels from each pixel centre to the mask's outline (alpha 0.5), H W float32, negative inside.
+
+    At soft edges (alpha between 0 and 1) the alpha itself gives the distance.
+    """
     inside = alpha > 0.5
     if inside.all():
         return np.full(alpha.shape, -np.float32(max(alpha.shape)))
@@ -84,7 +88,7 @@ def signed_distance(alpha: np.ndarray) -> np.ndarray:
 
 
 def _first_box(alphas: list[np.ndarray], cameras: Cameras) -> tuple[np.ndarray, float]:
-    """Centre and half side of a cube around the object: where the rays through the masks' centres meet."""
+    """Centre and half side of a cube around the object; the centre is where the rays through the masks' centres meet."""
     boxes = np.array([framing.mask_box(alpha) for alpha in alphas])
     eyes, rays = framing.mask_rays(boxes, cameras)
     centre = framing.meeting_point(eyes, rays)
@@ -94,6 +98,7 @@ def _first_box(alphas: list[np.ndarray], cameras: Cameras) -> tuple[np.ndarray, 
 
 
 def _field(distances, cameras, origin, spacing, shape):
+    """The field carved by all views, with its origin and spacing."""
     field = np.full(shape, -np.inf, np.float32)
     T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
     intrinsics = cameras.intrinsics.double().numpy()

@@ -1,8 +1,8 @@
-"""The coarse mesh: one contract for every backend that stage 2 can choose.
+"""The coarse mesh: one interface to both backends of stage 2.
 
-Images and masks, with or without cameras, go in; a mesh in the world, the cameras where the backend had to find them, and
-where it all came from come out. Nothing falls back silently: `auto` chooses before anything runs and says why, a named
-backend runs or refuses. Photos without cameras: the world is the mesh's own frame, z up.
+The input is photos with masks, with or without cameras. The output is a mesh in the world, the cameras if the backend had to
+find them, and the provenance. Nothing falls back silently: `auto` chooses before anything runs and says why; a backend asked
+for by name runs or raises an error. For photos without cameras, the world is the mesh's own frame, z up.
 """
 
 import textwrap
@@ -35,25 +35,27 @@ from recon_lib.surface import checks, placement, simplify
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.weights import store
 
-AMBIGUOUS_IOU = 0.01  # two fits whose overlaps differ by less are as good as each other
-MOSTLY_ONE = 0.5  # share of the surface that one body should have
+AMBIGUOUS_IOU = 0.01  # two fits whose overlaps differ by less count as equally good
+MOSTLY_ONE = 0.5  # share of the surface that the largest body should have
 ALIGNMENT, CAMERA_FITTING, MATCHING = AlignConfig(), CameraFitConfig(), StereoConfig()
 
 
 @dataclass(frozen=True, eq=False)
 class Coarse:
+    """The coarse mesh and everything that coarse.json and the notebook say about it."""
+
     mesh: Mesh  # in the world
-    cameras: Cameras | None  # found by the backend; None: the scene has its own
+    cameras: Cameras | None  # found by the backend; None if the scene has its own
     bodies: Bodies  # of the mesh as the backend made it
-    iou: dict[str, float]  # overlap of silhouettes and masks, by view; empty for a hull, which is made of them
+    iou: dict[str, float]  # overlap of silhouettes and masks, by view; empty for a hull, which is made from the masks
     backend: str
-    device: str  # that it ran on: cpu or cuda
+    device: str  # where it ran: cpu or cuda
     reason: str  # one sentence: why this backend
-    remarks: tuple[str, ...]  # sentences that a reader of the mesh should know
-    provenance: dict
+    remarks: tuple[str, ...]  # sentences that a user of the mesh should know
+    provenance: dict  # method, versions and settings, as JSON values
 
     def record(self) -> dict:
-        """What coarse.json says of where the mesh came from."""
+        """The part of coarse.json that says where the mesh came from."""
         return {
             "backend": self.backend, "reason": self.reason, "remarks": self.remarks, "iou": self.iou,
             "provenance": self.provenance, "bodies_as_made": self.bodies._asdict(),
@@ -61,7 +63,7 @@ class Coarse:
         }  # fmt: skip
 
     def reading(self, found: MeshChecks) -> str:
-        """In words, what the photos say about the shape."""
+        """One sentence about the shape, for the notebook's Reading; `found` are the checks of this mesh."""
         solid = "a closed solid of one body" if found.is_solid() else "no solid: see the table above"
         if self.backend == "stereo":
             shape = f"as the photos agree on it where they do ({self.provenance['share_of_stereo']:.0%}), else the hull"
@@ -74,7 +76,7 @@ class Coarse:
         return f"{len(self.mesh.faces)} triangles, {solid}, {shape}."
 
     def overlap(self) -> str:
-        """What is to be read of `iou`."""
+        """`iou` as text: mean, worst view, and the value of each view."""
         if not self.iou:
             return f"{self.backend}: made inside the masks, so its silhouettes are not compared with them"
         worst = min(self.iou, key=self.iou.get)
@@ -85,9 +87,9 @@ class Coarse:
 
 
 def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:
-    """The backend to run and why, for `auto` or a name.
+    """The backend to run, and one sentence that says why; `backend` is auto, hull or reconviagen.
 
-    Raises ValueError for a backend that cannot run here or not with these photos.
+    Raises ValueError for an unknown backend, and for one that cannot run on this machine or with these photos.
     """
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend: got {backend!r}, need auto or one of {BACKENDS}")
@@ -125,10 +127,11 @@ def reconstruct(
     camera_fitting: CameraFitConfig = CAMERA_FITTING,
     matching: StereoConfig = MATCHING,
 ) -> Coarse:
-    """Held-out views must have been taken out of `scene` before. `alignment` and `camera_fitting` are of a generated mesh,
-    `matching` of stereo.
+    """Makes the coarse mesh of a scene, from which the caller must have removed the held-out views.
 
-    Raises ValueError, of which ReconViaGen's Outcomes and WeightsError are some.
+    `alignment` and `camera_fitting` apply to a generated mesh only: to one with and to one without cameras given; `matching`
+    applies to stereo. Raises
+    ValueError as `choose` and the backends do; ReconViaGen's `Outcome` and `WeightsError` are ValueErrors, too.
     """
     chosen, reason = choose(backend.backend, backend.device, scene.cameras is not None)
     alphas = [image[..., 3] / np.float32(255) for image in scene.images]
@@ -214,7 +217,7 @@ def _placed(
     camera_fitting: CameraFitConfig,
     progress: Progress,
 ) -> tuple[np.ndarray, Cameras | None, np.ndarray, dict]:
-    """`T_world_mesh`, the cameras where the scene has none, each view's overlap, and what else to write down."""
+    """`T_world_mesh`, the fitted cameras if the scene has none, the overlap per view, and further entries of provenance."""
     if scene.cameras is None:
         guesses = sample.cameras(sampled, scene.images)
         fit = camera_fit.fit_cameras(mesh, scene.images, guesses, camera_fitting, alignment, cpu, progress)
@@ -227,7 +230,7 @@ def _placed(
 
 
 def _closed(raw: Mesh, shape: HullConfig, clean: bool, progress: Progress) -> Mesh:
-    """At most as many faces as asked for, and a solid: only then can the next stages move and judge it."""
+    """A closed mesh of at most `shape.faces` faces. Raises Outcome for a mesh that the next stages could not use."""
     mesh = bodies.solid(raw, shape, progress) if clean else simplify.decimate(bodies.weld(raw), shape.faces)
     whole = checks.check_mesh(mesh.verts, mesh.faces)
     if whole.open_edges or whole.non_manifold_edges or whole.non_finite_vertices or len(mesh.faces) == 0:

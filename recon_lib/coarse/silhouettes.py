@@ -1,7 +1,7 @@
-"""A mesh's silhouettes in many poses at once, beside photos' masks.
+"""Silhouettes of a mesh in many poses at once, and their overlap with the photos' masks.
 
-A pose maps the mesh's frame to that of the cameras; both are near the unit sphere: `unit` is the mesh's box's middle at the
-origin and its farthest vertex at distance 1, `ball` any frame in which the object is about as large and as near the origin.
+A pose is `T_ball_unit`. In the frame `unit` the mesh has the middle of its box at the origin and its farthest vertex at
+distance 1; `ball` is any frame of the cameras in which the object is about as large and as near the origin.
 Axes: B views, K poses, N pairs of both, V vertices, H W pixels of a square crop, top row first.
 """
 
@@ -20,12 +20,12 @@ from recon_lib.photos.resample import area_means
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import simplify
 
-MARGIN = 0.3  # of the object's extent in the photo, around it in a crop
-STRAY = 2.0  # radii from the ball's centre that the depth planes leave room for
+MARGIN = 0.3  # margin around the object in a crop, as a share of its extent in the photo
+STRAY = 2.0  # radii from the ball's centre that the depth planes enclose
 
 
 class Masks(NamedTuple):
-    """Crops around the object, and cameras in the ball that see exactly these."""
+    """Masks cropped around the object, and the cameras, with poses in the ball, that see exactly these crops."""
 
     alpha: Float[Tensor, "B H W"]
     cameras: Cameras
@@ -36,11 +36,11 @@ class Body(NamedTuple):
 
     verts: Float[Tensor, "V 3"]
     faces: Int[Tensor, "F 3"]
-    topology: object  # the rasteriser's
+    topology: object  # `raster.topology` of the faces
 
 
 def prepare_body(mesh: Mesh, T_unit_mesh: Float[Tensor, "4 4"], most_faces: int, raster: Rasteriser) -> Body:
-    """Decimated (quadric errors) to about `most_faces`."""
+    """Moves the mesh to its unit frame, decimates it (quadric errors) to about `most_faces`, and puts it on the device."""
     verts = (mesh.verts.double() @ T_unit_mesh[:3, :3].T + T_unit_mesh[:3, 3]).float()
     few = simplify.decimate(Mesh(verts, mesh.faces.int()), most_faces)
     faces = few.faces.contiguous().to(raster.DEVICE)
@@ -48,7 +48,10 @@ def prepare_body(mesh: Mesh, T_unit_mesh: Float[Tensor, "4 4"], most_faces: int,
 
 
 def crop_masks(alphas: list[np.ndarray], in_ball: Cameras, size: int, raster: Rasteriser) -> Masks:
-    """Area means of the masks (H W, 0 to 1) over rectangles around the object, cut at the photos' borders."""
+    """Crops each mask (H W, 0 to 1) to a rectangle around the object, cut at the photo's border, by exact area means.
+
+    `size` is the crops' side in pixels.
+    """
     boxes, crops = [], []
     for alpha in alphas:
         box = framing.square_box(alpha, MARGIN)
@@ -62,7 +65,7 @@ def crop_masks(alphas: list[np.ndarray], in_ball: Cameras, size: int, raster: Ra
 def draw(
     verts: Float[Tensor, "N V 3"], T_clip_ball: Float[Tensor, "N 4 4"], size: int, shape: Body, raster: Rasteriser
 ) -> Float[Tensor, "N H W"]:
-    """Antialiased coverage; each set of vertices (in the ball) in its own view."""
+    """Draws each set of vertices (in the ball) in a view of its own; the pixels hold the antialiased coverage, 0 to 1."""
     pos = verts @ T_clip_ball[:, :, :3].mT + T_clip_ball[:, None, :, 3]
     rast, _ = raster.rasterize(pos, shape.faces, (size, size), grad_db=False)
     return raster.antialias((rast[..., 3:] > 0).float(), rast, pos, shape.faces, shape.topology)[..., 0]
@@ -71,7 +74,7 @@ def draw(
 def draw_poses(
     T_ball_unit: Float[Tensor, "K 4 4"], shape: Body, target: Masks, raster: Rasteriser
 ) -> Float[Tensor, "K B H W"]:
-    """The body in every pose, seen by every view of the masks."""
+    """Draws the body in every pose for every view of the masks; the pixels hold the antialiased coverage, 0 to 1."""
     T_clip_ball, count, size = projections(target.cameras), *target.alpha.shape[:2]
     verts = shape.verts @ T_ball_unit[:, :3, :3].mT + T_ball_unit[:, None, :3, 3]
     each_view = T_clip_ball.repeat(len(T_ball_unit), 1, 1)
@@ -80,19 +83,19 @@ def draw_poses(
 
 
 def projections(in_ball: Cameras) -> Float[Tensor, "B 4 4"]:
-    """`T_clip_ball`, with depth planes around the ball."""
+    """`T_clip_ball` of each camera, with depth planes that enclose the ball."""
     corners = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * (STRAY / 3**0.5)
     return render.views(in_ball, corners.to(in_ball.intrinsics)).T_clip_world
 
 
 def overlap(shown: Float[Tensor, "*K B H W"], alpha: Float[Tensor, "B H W"]) -> Float[Tensor, "*K B"]:
-    """Intersection over union, counting parts of pixels."""
+    """Intersection over union of coverages, which counts partly covered pixels in part."""
     return torch.minimum(shown, alpha).sum((-1, -2)) / torch.maximum(shown, alpha).sum((-1, -2))
 
 
 @torch.no_grad()
 def iou(T_ball_unit: Float[Tensor, "K 4 4"], shape: Body, target: Masks, raster: Rasteriser) -> Float[Tensor, "K B"]:
-    """Intersection over union of masks cut at one half; one view at a time."""
+    """Intersection over union of the masks cut at coverage 0.5, for each pose and view. Draws one view at a time."""
     columns = []
     for i in range(len(target.alpha)):
         view = Masks(target.alpha[[i]], target.cameras[[i]])

@@ -1,7 +1,7 @@
 """Deep marching tetrahedra: the surface of a signed distance that is linear in each tet (Shen et al. 2021).
 
-Which edges a tet has never changes, so they are numbered once, with the grid: a step compacts the cut ones by a cumulative
-sum and needs no `unique`. Signs, winding and axes: see the package.
+The edges of the tets never change, so they are numbered once, when the grid is made. Each call then numbers the cut edges by a
+cumulative sum and needs no `unique`. For signs, winding and axes see the package.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PAIRS = list(combinations(range(4), 2))  # a tet's edges, as its corners
+PAIRS = list(combinations(range(4), 2))  # the edges of a tet as pairs of its corners
 
 
 @dataclass(frozen=True, eq=False)
 class TetGrid:
+    """A grid of tetrahedra, and the tables that marching tetrahedra need."""
+
     verts: Float[Tensor, "G 3"]
     tets: Int[Tensor, "T 4"]  # positive volume: corners 1, 2, 3 wind counter-clockwise seen from outside
     edges: Int[Tensor, "E 2"]
     tet_edges: Int[Tensor, "T 6"]  # rows of `edges`, in the order of PAIRS
-    cases: Int[Tensor, "16 2 3"]  # triangles of a sign pattern as places in `tet_edges`; -1 where there is none
+    cases: Int[Tensor, "16 2 3"]  # per sign pattern, up to two triangles as columns of `tet_edges`; -1 for no triangle
 
 
 def kuhn_grid(resolution: int, device: str | torch.device = "cpu") -> TetGrid:
-    """[-1, 1]^3 in `resolution`^3 cubes of six tets each, one per order of the axes on the way from corner to corner.
+    """A grid over [-1, 1]^3 of `resolution`^3 cubes with six tets each (Kuhn's subdivision).
 
-    Every tet edge goes up along one, two or three axes, so neighbouring cubes cut their common face the same way.
+    Each tet belongs to one order of the axes, along which a path leads from the cube's lowest corner to its highest. Every tet
+    edge goes up along one, two or three axes, so neighbouring cubes divide their common face the same way.
     """
     side = resolution + 1
     line = np.linspace(-1, 1, side, dtype=np.float32)
@@ -46,7 +49,7 @@ def kuhn_grid(resolution: int, device: str | torch.device = "cpu") -> TetGrid:
         tets.append(np.stack([cubes + step[corner] for corner in corners], -1))
         ends = [(corners[i], corners[j]) for i, j in PAIRS]
         tet_edges.append(np.stack([edge_at[p ^ q, cubes + step[p & q]] for p, q in ends], -1))
-    # Each column of tets and edges is one run of memory: a step gathers by columns, twice as fast as by rows.
+    # Columns of tets and edges are contiguous in memory: marching gathers by columns, twice as fast as by rows.
     arrays = (
         np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3),
         np.asfortranarray(np.stack(tets, 1).reshape(-1, 4).astype(np.int32)),
@@ -58,11 +61,11 @@ def kuhn_grid(resolution: int, device: str | torch.device = "cpu") -> TetGrid:
 
 
 def sign_cases() -> np.ndarray:
-    """Triangles of the 16 sign patterns, 16 2 3: bit i is set where corner i is inside.
+    """The triangles of the 16 sign patterns, 16 2 3; bit i of a pattern is set where corner i is inside.
 
-    Seen through an even permutation (a, b, c, d) of the corners all patterns are three. With a at the origin and b, c, d
-    on the axes: a alone inside is cut by (ab, ac, ad), whose normal points away from a; a alone outside by its mirror
-    image; a and b inside by the quad (ac, ad, bd, bc), whose normal points from the edge ab to the edge cd.
+    Up to an even permutation (a, b, c, d) of the corners, three patterns are cut. With a at the origin and b, c, d on the axes:
+    a alone inside gives the triangle (ab, ac, ad), whose normal points away from a; a alone outside gives its mirror image;
+    a and b inside give the quad (ac, ad, bd, bc), whose normal points from the edge ab to the edge cd.
     """
     cases = np.full((16, 2, 3), -1, np.int64)
     place = {frozenset(pair): i for i, pair in enumerate(PAIRS)}
@@ -78,9 +81,9 @@ def sign_cases() -> np.ndarray:
 def marching_tetrahedra(
     verts: Float[Tensor, "G 3"], sdf: Float[Tensor, " G"], grid: TetGrid
 ) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:
-    """Vertices at the linear zero crossing of each cut edge, one or two faces in each cut tet.
+    """The mesh with a vertex at the linear zero crossing of each cut edge, and one or two faces per cut tet.
 
-    `verts` are the grid's points as the caller moved them. Raises ValueError where nothing is cut.
+    `verts` are the grid's points, which the caller may have moved. Raises ValueError if no edge is cut.
     """
     inside = sdf < 0
     bits = inside.to(torch.uint8)
@@ -104,9 +107,9 @@ def marching_tetrahedra(
 
 
 def sign_change_bce(sdf: Float[Tensor, " G"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, ""]:
-    """Mean over the cut edges of the cross entropy of each end's sign under the other's; 0 where none is cut.
+    """The mean over the cut edges of the cross entropy between each end's distance and the other end's sign; 0 if none is cut.
 
-    Munkberg et al. 2022, eq. 2, against floaters and inner shells. sigmoid(sdf) is the probability of being outside.
+    Munkberg et al. 2022, eq. 2. It removes floaters and inner shells. sigmoid(sdf) is the probability of being outside.
     """
     inside = sdf < 0
     cut = inside.index_select(0, edges[:, 0]) != inside.index_select(0, edges[:, 1])

@@ -1,26 +1,27 @@
-"""Which dual vertices a cube has: the cut edges of each sign pattern, grouped into loops (Nielson 2004).
+"""The dual vertices of a cube: the cut edges of each sign pattern, grouped into loops (Nielson 2004).
 
 Corner 4x + 2y + z of a cube is its point (x, y, z) of {0, 1}^3. Edges 0-3 run along x, 4-7 along y, 8-11 along z, each four
 ordered by their lower corner. Face 2a + s is the one across axis a, on its lower (s = 0) or upper (s = 1) side. Bit i of a
 sign pattern is set where corner i is inside.
 
-The surface crosses a face of the cube in segments, each from one cut edge to another; a loop is a closed chain of them. On
-an ambiguous face, whose diagonals differ in sign, there are two ways to pair four cut edges. The rule is to cut off the
-inside corners: it looks at the face alone, so both cubes beside it agree. When both segments of an ambiguous face lie in
-one loop of the cube, and the same holds in the cube beyond, their two dual edges would coincide: four quads would meet at
-it. Both cubes then pair that face the other way, which splits both loops (the remedy of Wenger 2013 for the cases that
-the FlexiCubes paper calls C16 and C19). No pattern has more than one such face, so these changes never meet in one cube.
+The surface crosses a face of the cube in segments, each from one cut edge to another; a loop is a closed chain of segments. On
+an ambiguous face, whose diagonals differ in sign, the four cut edges can be paired in two ways. The rule is that segments cut
+off the inside corners; it depends on the face alone, so both cubes beside the face agree. If both segments of an ambiguous face
+lie in one loop of the cube (the face is pinched), and the same holds in the cube beyond, their two dual edges would coincide,
+and four quads would meet there. Both cubes then pair that face the other way, which splits both loops (Wenger's remedy of 2013
+for the cases that the FlexiCubes paper calls C16 and C19). No pattern has more than one such face, so a cube has at most one
+such change.
 """
 
 import numpy as np
 
 AXIS_BIT = (4, 2, 1)
 EDGES = [(low, low | bit) for bit in AXIS_BIT for low in range(8) if not low & bit]
-PAIRED_OTHERWISE = 256  # add to a pattern for its row in the loop table
+PAIRED_OTHERWISE = 256  # added to a pattern, gives its row in the loop table with the pinched face paired the other way
 
 
 def _rings() -> list[list[int]]:
-    """Corners of the six faces, counter-clockwise seen from outside the cube."""
+    """The corners of the six faces, each counter-clockwise seen from outside the cube."""
     rings = []
     for axis in range(3):
         a, b, c = (AXIS_BIT[(axis + turn) % 3] for turn in range(3))
@@ -32,9 +33,10 @@ RINGS = _rings()
 
 
 def loops(pattern: int, other_face: int = -1) -> list[int]:
-    """The loop of each of the 12 edges, -1 for edges not cut; `other_face` joins its inside corners.
+    """The number of the loop of each of the 12 edges, -1 for edges that are not cut.
 
-    Segments keep the inside on their left, so each cut edge ends one and starts one.
+    The segments on the face `other_face` join the inside corners instead of cutting them off. Segments have the inside on their
+    left, so each cut edge is the end of one segment and the start of another.
     """
     edge_of = {frozenset(ends): i for i, ends in enumerate(EDGES)}
     follows = {}
@@ -43,7 +45,7 @@ def loops(pattern: int, other_face: int = -1) -> list[int]:
         edges = [edge_of[frozenset((ring[i], ring[(i + 1) % 4]))] for i in range(4)]
         for start in range(4):
             if inside[start] and not inside[(start + 1) % 4]:
-                turn = 1 if face == other_face else -1  # back around the inside corners, or on around the outside ones
+                turn = 1 if face == other_face else -1  # -1: back around inside corners; 1: on around outside corners
                 end = (start + turn) % 4
                 while inside[end] == inside[(end + 1) % 4]:
                     end = (end + turn) % 4
@@ -59,7 +61,7 @@ def loops(pattern: int, other_face: int = -1) -> list[int]:
 
 
 def pinched_face(pattern: int) -> int:
-    """The ambiguous face with both segments in one loop, -1 if there is none."""
+    """The ambiguous face of a pattern whose two segments lie in one loop; -1 if there is none."""
     loop = np.array(loops(pattern))
     pinched = []
     for face, ring in enumerate(RINGS):
@@ -71,7 +73,10 @@ def pinched_face(pattern: int) -> int:
 
 
 def loop_table() -> tuple[np.ndarray, np.ndarray]:
-    """(512 12) loops, rows from PAIRED_OTHERWISE with the pinched face paired otherwise; (256) pinched face."""
+    """The loops of all patterns (512 12) and their pinched faces (256).
+
+    Rows from PAIRED_OTHERWISE on have the pinched face paired the other way.
+    """
     pinched = np.array([pinched_face(pattern) for pattern in range(256)])
     rows = [loops(pattern) for pattern in range(256)]
     rows += [loops(pattern, face) for pattern, face in enumerate(pinched.tolist())]

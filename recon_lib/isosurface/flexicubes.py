@@ -1,12 +1,12 @@
 """FlexiCubes: dual marching cubes with weights for every cube (Shen et al. 2023), written from the paper.
 
-A cube has one dual vertex per loop of cut edges, and each cut inner grid edge one quad, between the dual vertices of the
-four cubes around it. Each cube has 21 positive weights: `alpha` of its 8 corners scales the distances before the crossing of
-a cut edge is interpolated (each cube sees its own crossing), `beta` of its 12 edges weighs the crossings whose mean is the
-dual vertex, `gamma` says along which diagonal a quad is split. Only ratios matter; equal weights give dual marching cubes.
-Corner, edge and face order: see dual_cases, which also keeps the mesh manifold. Triangles may intersect each other where
-the surface is thinner than a cube. Signs, winding and axes: see the package; also K cut cubes, P cut edges seen from cut
-cubes, Q quads.
+A cube has one dual vertex per loop of cut edges. Each cut inner grid edge has one quad, between the dual vertices of the four
+cubes around it. Each cube has 21 positive weights. `alpha` (8 corners) scales the distances before the crossing of a cut edge
+is interpolated, so each cube has its own crossing. `beta` (12 edges) weights the crossings whose mean is the dual vertex.
+`gamma` decides along which diagonal a quad is split. Only ratios matter; equal weights give dual marching cubes. `dual_cases` has the
+order of corners, edges and faces, and keeps the mesh manifold. Triangles may intersect each other where the surface is thinner
+than a cube. For signs, winding and axes see the package; further axes: K cut cubes, P pairs of a cut cube and one of its cut
+edges, Q quads.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,9 @@ from recon_lib.isosurface.dual_cases import AXIS_BIT, EDGES, PAIRED_OTHERWISE, l
 
 @dataclass(frozen=True, eq=False)
 class VoxelGrid:
-    resolution: int  # cubes a side
+    """A grid of cubes, and the tables of `dual_cases`."""
+
+    resolution: int  # cubes per side
     verts: Float[Tensor, "G 3"]
     edges: Int[Tensor, "E 2"]  # lower end first; all along x, then y, then z
     loops: Int[Tensor, "512 12"]
@@ -29,7 +31,9 @@ class VoxelGrid:
 
 
 class FlexiSurface(NamedTuple):
-    verts: Float[Tensor, "V 3"]  # D dual vertices; in training the middles of the quads follow
+    """The mesh, and how uneven its cells are."""
+
+    verts: Float[Tensor, "V 3"]  # the D dual vertices; in training, the middles of the quads follow
     faces: Int[Tensor, "F 3"]
     deviation: Float[
         Tensor, " D"
@@ -37,7 +41,7 @@ class FlexiSurface(NamedTuple):
 
 
 def voxel_grid(resolution: int, device: str | torch.device = "cpu") -> VoxelGrid:
-    """[-1, 1]^3 in `resolution`^3 cubes."""
+    """A grid over [-1, 1]^3 of `resolution`^3 cubes."""
     side = resolution + 1
     line = torch.linspace(-1, 1, side)
     points = torch.arange(side**3, dtype=torch.int32).reshape(side, side, side)
@@ -53,7 +57,7 @@ def voxel_grid(resolution: int, device: str | torch.device = "cpu") -> VoxelGrid
 
 
 def positive(raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Weights in (0.01, 1.99) from free parameters: 1 + 0.99 tanh; equal parameters are equal weights."""
+    """Weights from 0.01 to 1.99 from free parameters: 1 + 0.99 tanh. Equal parameters give equal weights."""
     return 1 + 0.99 * raw.tanh()
 
 
@@ -66,9 +70,9 @@ def flexicubes(
     grid: VoxelGrid,
     training: bool,
 ) -> FlexiSurface:
-    """In training each quad is four triangles around its middle, differentiable in gamma; otherwise two.
+    """The mesh of the zero set. In training, a quad becomes four triangles, differentiable in gamma; otherwise two triangles.
 
-    `verts` are the grid's points as the caller moved them. Raises ValueError where no inner edge is cut.
+    `verts` are the grid's points, which the caller may have moved. Raises ValueError if no inner edge is cut.
     """
     inside = (sdf < 0).reshape((grid.resolution + 1,) * 3)
     pattern = _patterns(inside)
@@ -103,7 +107,7 @@ def _patterns(inside: Bool[Tensor, "side side side"]) -> UInt8[Tensor, " C"]:
 
 
 def _table_rows(cubes: Int[Tensor, " K"], pattern: UInt8[Tensor, " C"], grid: VoxelGrid) -> Int[Tensor, " K"]:
-    """Rows of the loop table: where two cubes are both pinched at their common face, both pair it otherwise."""
+    """The cubes' rows in the loop table: two cubes that are both pinched at their common face pair it the other way."""
     n = grid.resolution
     own = pattern[cubes].long()
     face = grid.pinched_face[own]
@@ -123,7 +127,7 @@ def _crossings(
     edge: Int[Tensor, " P"],
     n: int,
 ) -> Float[Tensor, "P 3"]:
-    """The zero crossing on an edge as its cube sees it, with the distances scaled by alpha."""
+    """The zero crossing of each pair of cube and cut edge, with the distances scaled by that cube's alpha."""
     side = n + 1
     lowest = (cubes // n**2 * side + cubes // n % n) * side + cubes % n
     scaled, points = [], []
@@ -150,7 +154,7 @@ def _duals(
 
 
 def _quads(inside: Bool[Tensor, "side side side"]) -> tuple[Int[Tensor, "Q 4"], Int[Tensor, "Q 4"]]:
-    """The four cubes around each cut inner edge, counter-clockwise seen from outside, and the edge's number in each."""
+    """The four cubes around each cut inner edge, counter-clockwise seen from outside, and the edge's number in each cube."""
     n = len(inside) - 1
     stride = (n * n, n, 1)
     cubes, edges = [], []
@@ -159,7 +163,7 @@ def _quads(inside: Bool[Tensor, "side side side"]) -> tuple[Int[Tensor, "Q 4"], 
         inner = inside.narrow(b, 1, n - 1).narrow(c, 1, n - 1)
         low_inside = inner.narrow(a, 0, n)
         cut = low_inside != inner.narrow(a, 1, n)
-        # The cube on the lower side along b and c; the inner edges start at 1 there, so its place is their index.
+        # The cube on the lower side along b and c: inner edges start at 1 there, so their index is the cube's.
         x, y, z = cut.nonzero().unbind(1)
         first = x * stride[0] + y * stride[1] + z * stride[2]
         around = ((0, 0), (1, 0), (1, 1), (0, 1))  # counter-clockwise seen from the upper end of a
@@ -176,7 +180,7 @@ def _quads(inside: Bool[Tensor, "side side side"]) -> tuple[Int[Tensor, "Q 4"], 
 def _split_in_four(
     duals: Float[Tensor, "D 3"], quads: Int[Tensor, "Q 4"], gamma: Float[Tensor, "Q 4"]
 ) -> tuple[Float[Tensor, "Q 3"], Int[Tensor, "4*Q 3"]]:
-    """Triangles around a middle that moves from one diagonal's to the other's with gamma."""
+    """Four triangles per quad, around a middle that gamma moves between the middles of the two diagonals."""
     v0, v1, v2, v3 = duals.index_select(0, quads.reshape(-1)).reshape(-1, 4, 3).unbind(1)
     weight_02, weight_13 = gamma[:, 0:1] * gamma[:, 2:3], gamma[:, 1:2] * gamma[:, 3:4]
     middles = (weight_02 * (v0 + v2) + weight_13 * (v1 + v3)) / (2 * (weight_02 + weight_13))
@@ -186,5 +190,5 @@ def _split_in_four(
 
 def _split_in_two(quads: Int[Tensor, "Q 4"], gamma: Float[Tensor, "Q 4"]) -> Int[Tensor, "2*Q 3"]:
     along_02 = gamma[:, 0] * gamma[:, 2] >= gamma[:, 1] * gamma[:, 3]
-    turned = torch.where(along_02[:, None], quads, quads.roll(-1, 1))  # now always along its first and third corners
+    turned = torch.where(along_02[:, None], quads, quads.roll(-1, 1))  # the split now joins the first and third corners
     return turned[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)

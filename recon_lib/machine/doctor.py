@@ -1,6 +1,6 @@
-"""What this machine lacks of what each way of running needs: a row a check, with the command that mends it.
+"""What this machine has and lacks for each way of running: one row per check, with the command that repairs it.
 
-`rows` judges the facts that `machine` found, a function of values. GB are 2**30 bytes.
+`rows` is a plain function of the facts that `probe` has collected. GB are 2**30 bytes.
 """
 
 import re
@@ -10,10 +10,10 @@ from pathlib import Path
 from recon_lib.machine import probe
 from recon_lib.machine.probe import MISSING, OK, UPSTREAM, WRONG, Facts, Gpu, Package
 
-PINNED_COMMIT = "f6720923260927333e22761fa722144d214733d9"  # recon_lib.reconviagen.upstream's
-GPU_GB, RECONVIAGEN_GB = 12.0, 16.0  # free; raster.select's and reconviagen.upstream's, which import torch
-DISK_GB, MEMORY_GB = 2.0, 4.0  # free disk for some runs; the largest stage on the CPU was seen at 1.4
-DRIVERS = {"11": 450, "12": 525, "13": 580}  # the least for each CUDA that torch is built with
+PINNED_COMMIT = "f6720923260927333e22761fa722144d214733d9"  # the same as in coarse.reconviagen.upstream, which imports torch
+GPU_GB, RECONVIAGEN_GB = 12.0, 16.0  # free GPU memory; the same as in raster.select and coarse.reconviagen.upstream
+DISK_GB, MEMORY_GB = 2.0, 4.0  # free disk for a few runs; the largest stage on the CPU was seen to use 1.4 GB of memory
+DRIVERS = {"11": 450, "12": 525, "13": 580}  # CUDA version that torch is built for -> oldest driver that works
 CPU = ("python", "packages", "torch", "disk", "cores", "memory")
 CUDA = (*CPU, "CUDA", "driver")
 DEMANDED = {
@@ -27,23 +27,27 @@ DEMANDED = {
 
 @dataclass(frozen=True)
 class Row:
+    """The result of one check."""
+
     name: str
     state: str  # ok, missing or wrong
     found: str
     needed: str
-    mend: str  # "" where nothing is to mend
+    mend: str  # the command that repairs it; "" if the check is ok
 
 
 def examine(outputs: Path = Path("outputs")) -> list[Row]:
+    """Examines this machine; `outputs` is the folder whose disk must have room."""
     return rows(probe.probe(outputs))
 
 
 def passes(found: list[Row], purpose: str | None) -> bool:
-    """Whether every row that the purpose, else the CPU, demands is ok."""
+    """Whether every row that the purpose needs is ok; `purpose` is a key of DEMANDED, None means cpu."""
     return all(row.state == OK for row in found if row.name in DEMANDED[purpose or "cpu"])
 
 
 def rows(facts: Facts) -> list[Row]:
+    """Judges the facts, one row per check."""
     return [
         _row("python", (3, 11) <= facts.python[:2] <= (3, 12), ".".join(map(str, facts.python)), "3.11 or 3.12",
              "make clean, then make PYTHON=python3.12"),
@@ -126,7 +130,7 @@ def _gpu_memory(name: str, gpu: Gpu | None, needed_gb: float) -> Row:
 
 
 def _threads(layer: Package) -> Row:
-    """The kernels run on any: workqueue takes one kernel at a time, and TBB may spin for minutes when a process ends."""
+    """The kernels run on any library, but workqueue runs one kernel at a time, and TBB may spin for minutes at exit."""
     needed = "omp; workqueue and tbb do, less well"
     if layer.version is None:
         found = "numba is not installed" if layer.problem is None else f"does not start: {layer.problem}"
@@ -136,7 +140,7 @@ def _threads(layer: Package) -> Row:
 
 
 def _attention(facts: Facts) -> Row:
-    """The first that is installed; torch's own does for all."""
+    """The first attention library that is installed; torch's own always works."""
     needed = "flash_attn, xformers or torch's own"
     for name in ("flash_attn", "xformers"):
         package = facts.packages.get(name, Package())

@@ -1,7 +1,7 @@
-"""What there is on this machine: packages, GPU, driver, checkout, weights, disk.
+"""Facts about this machine: packages, GPU, driver, ReconViaGen's checkout, weights, disk, memory.
 
-A package that breaks when it is imported is an answer, not an error. GB are 2**30 bytes. Nothing heavy is imported with this
-module, torch least of all.
+A package that breaks when it is imported is a fact to report, not an error. GB are 2**30 bytes. Importing this module imports
+nothing heavy, torch least of all.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @dataclass(frozen=True)
 class Package:
-    """Works; or is there and breaks, with a `problem`; or is not there, with neither."""
+    """A package that works has a `version`; one that breaks on import has a `problem`; one that is absent has neither."""
 
     version: str | None = None
     problem: str | None = None
@@ -40,31 +40,36 @@ class Package:
 
 @dataclass(frozen=True)
 class Gpu:
+    """The GPU that torch uses."""
+
     name: str
     free_gb: float
 
 
 @dataclass(frozen=True)
 class Facts:
+    """Everything that `doctor` judges."""
+
     python: tuple[int, int, int]
-    absent: tuple[str, ...]  # of recon_lib's own requirements
+    absent: tuple[str, ...]  # recon_lib's own requirements that are not installed
     torch: Package
-    built_for: str | None = None  # the CUDA of torch's build
+    built_for: str | None = None  # the CUDA version that torch is built for
     gpu: Gpu | None = None
     gpu_problem: str | None = None
     driver: str | None = None
     packages: dict[str, Package] = field(default_factory=dict)
     root: Path | None = None  # RECONVIAGEN_ROOT
-    commit: str | None = None  # of root
-    weights: tuple[str, str] = (MISSING, "")  # state, and the folder or the first problem
+    commit: str | None = None  # the commit that is checked out in `root`
+    weights: tuple[str, str] = (MISSING, "")  # state, and the folder (if ok) or the first problem
     disk_gb: float = 0.0
     memory_gb: float | None = None
     cores: int = 1
-    threads: Package = Package()  # its version is the name of the library that runs the kernels' threads
+    threads: Package = Package()  # `version` is the name of the library that runs the kernels' threads
     chromium: str | None = None
 
 
 def probe(outputs: Path) -> Facts:
+    """Collects the facts; it imports torch, numba and the optional packages. `outputs` need not exist."""
     with contextlib.redirect_stdout(sys.stderr):  # some packages print when they are imported
         torch, loaded = load("torch")
         gpu, gpu_problem = _gpu(loaded)
@@ -94,7 +99,7 @@ def probe(outputs: Path) -> Facts:
 
 
 def load(module: str) -> tuple[Package, Any]:
-    """Imports it; the module is None where it is absent or breaks."""
+    """Imports a module and says how that went; the module is None if it is absent or breaks."""
     name = module.split(".")[0]
     if name not in sys.modules and importlib.util.find_spec(name) is None:
         return Package(), None
@@ -160,7 +165,7 @@ def _driver_version() -> str | None:
 
 
 def _said(*command: str) -> str | None:
-    """What a program prints; None where it is absent, slow or fails."""
+    """What a program prints; None if it is absent, fails, or takes more than 3 seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=3, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -169,6 +174,7 @@ def _said(*command: str) -> str | None:
 
 
 def chromium() -> str | None:
+    """The path of an installed Chromium; None if there is none."""
     named = os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright"
     installed = [shutil.which(name) for name in CHROMIUM] + [
         str(path) for path in sorted(Path(named).glob("chromium*"))

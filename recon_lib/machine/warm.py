@@ -1,7 +1,7 @@
-"""Everything once, small: what is compiled or loaded at its first use is there when it matters.
+"""Runs everything once on small data, so that kernels are compiled and libraries are loaded before they are needed.
 
 `python -m recon_lib.machine.warm` fills numba's cache at installation. On a GPU, loading CUDA's libraries and kernels takes
-seconds, which `start_warming` spends while the CPU has other work.
+seconds; `start_warming` does that in the background while the CPU has other work.
 """
 
 import threading
@@ -20,7 +20,7 @@ from recon_lib.surface import projection
 
 
 def run_small_fits(raster: Rasteriser) -> list[torch.Tensor]:
-    """A few steps, unlit and lit, on a ball; returns its masks."""
+    """Fits a ball for a few steps, unlit and lit; returns the ball's masks, one per view."""
     views = camera.on_device(camera.canonical_six(32), raster.DEVICE)
     ball = mesh.icosphere(2)
     ball = replace(ball, verts=0.4 * ball.verts, uvs=(ball.verts[:, :2] + 1) / 2, uv_faces=ball.faces)
@@ -35,12 +35,13 @@ def run_small_fits(raster: Rasteriser) -> list[torch.Tensor]:
 
 
 def start_warming(raster: Rasteriser) -> None:
-    """On a GPU, starts `run_small_fits` in a thread and does not wait for it; on the CPU there is nothing to load."""
+    """On a GPU, starts `run_small_fits` in a thread and does not wait for it; on the CPU it does nothing."""
     if raster is not cpu:
         threading.Thread(target=run_small_fits, args=(raster,), daemon=True).start()
 
 
 def compile_kernels() -> None:
+    """Compiles all CPU kernels into numba's cache on disk."""
     masks = [mask.numpy() for mask in run_small_fits(cpu)]
     hull.visual_hull(masks, camera.canonical_six(32), hull.HullConfig(resolution=16, faces=500))
 

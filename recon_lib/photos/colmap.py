@@ -1,7 +1,7 @@
 """Posed photos from a COLMAP model, read through pycolmap: `.bin` or `.txt`, with or without rigs and frames.
 
-COLMAP's cameras are world-to-camera, OpenCV axes, and its pixels have their centres at +0.5; both become `camera`'s.
-COLMAP reads photos as stored and knows no EXIF orientation, and so do its cameras. Up is the mean of the cameras' up
+COLMAP's poses are world-to-camera with OpenCV axes, and its pixel centres lie at +0.5; `read` converts them to the conventions
+of `camera`. COLMAP ignores EXIF orientation, so its cameras describe the pixels as stored. Up is the mean of the cameras' up
 directions.
 """
 
@@ -29,14 +29,14 @@ MODELS: dict[str, Callable[..., tuple[float, ...]]] = {
 
 
 def is_source(name: str) -> bool:
-    """Whether `name`, in the photos folder, is part of a model."""
+    """Whether the file `name`, a path in the photos folder, is part of a COLMAP model."""
     folder, _, file = ("./" + name).rpartition("/")
     parts = [f"{part}.{end}" for part in (*PARTS, "rigs", "frames") for end in ("bin", "txt")]
     return file in parts and folder.removeprefix("./") in FOLDERS
 
 
 def find(root: Path) -> str | None:
-    """The folder in `root` that holds a model, or the most of one."""
+    """The first folder in `root` that holds at least one main file of a model; None if there is none."""
     for folder in FOLDERS:
         for end in ("bin", "txt"):
             if is_file(root / folder / f"cameras.{end}") or is_file(root / folder / f"images.{end}"):
@@ -45,7 +45,7 @@ def find(root: Path) -> str | None:
 
 
 def read(root: Path, folder: str, max_bytes: float) -> Listing:
-    """`root` is a real path, `folder` what `find` said."""
+    """Lists the photos of the model in `folder`, which `find` returned; `root` is the real path of the photos folder."""
     end = "bin" if is_file(root / folder / "cameras.bin") or is_file(root / folder / "images.bin") else "txt"
     model, problems = _model(root, folder, end, max_bytes)
     if model is None:
@@ -103,7 +103,7 @@ def _model(root: Path, folder: str, end: str, max_bytes: float) -> tuple[pycolma
 
 
 def is_whole(part: str, data: bytes) -> bool:
-    """Whether the lengths that a binary file states add up to its own; pycolmap itself reads on past the end."""
+    """Whether the record lengths in a binary file add up to its size. pycolmap itself would read on past the end."""
     try:
         (count,) = struct.unpack_from("<Q", data)
         at = 8

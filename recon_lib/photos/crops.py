@@ -1,7 +1,7 @@
-"""Photos as the fit wants them: square crops around the object, one size, linear light, premultiplied by alpha.
+"""Photos as the fit takes them: crops around the object, all of one square size, in linear light, premultiplied by alpha.
 
-A crop is the area mean of the photo's pixels, taken in linear light; its camera sees exactly that rectangle. The rectangle
-is cut at the photo's border, so it may be stretched, which the camera's two focal lengths carry. Axes: B photos.
+A crop holds area means of the photo's pixels, taken in linear light; its camera sees exactly the same rectangle. The rectangle
+is cut at the photo's border, so the crop may be stretched; the camera's two focal lengths account for that. Axes: B photos.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +18,19 @@ from recon_lib.photos import framing
 from recon_lib.photos.resample import area_means
 from recon_lib.progress import Progress, silent
 
-MARGIN = 0.1  # of the object's extent in the photo, on each side
+MARGIN = 0.1  # margin on each side of the object, as a share of its extent in the photo
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
+    """Crops of photos with their cameras."""
+
     rgba: Float[Tensor, "B H W 4"]  # premultiplied, linear
     cameras: Cameras
 
 
 def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, progress: Progress = silent) -> Photos:
-    """`images` are H W 4 uint8, straight alpha, sRGB; the result is B x size x size x 4."""
+    """Crops `images` (H W 4 uint8, straight alpha, sRGB) to `size` x `size` pixels each."""
     boxes = torch.tensor([framing.square_box(image[..., 3] / 255, MARGIN) for image in images])
     crops = []
     with ThreadPoolExecutor() as pool:

@@ -1,9 +1,9 @@
-"""One image file becomes pixels: uint8 H W 4, straight alpha, sRGB, row 0 at the top.
+"""Decodes one image file to pixels: uint8 H W 4, straight alpha, sRGB, row 0 at the top.
 
-PNG, JPEG and WebP, told by content, never by the extension. 16 bits become 8 by value/257, rounded. An embedded RGB
-colour profile other than sRGB is applied. A mask is grey, H W uint8: the object is where it is > 127. What is wrong
-with a file is a ValueError of lines `field: got X, needed Y`, without the file's name; what was converted is a tuple of
-the names in NOTES.
+It reads PNG, JPEG and WebP, recognised by content, never by the extension. 16-bit values become value / 257, rounded. An
+embedded RGB colour profile other than sRGB is applied. A mask is grey, H W uint8; the object is where it is > 127. A bad file
+raises a ValueError with lines `field: got X, needed Y`, without the file's name. Conversions that were made are returned as a
+tuple of keys of NOTES.
 """
 
 import io
@@ -20,12 +20,12 @@ from jaxtyping import UInt8
 from PIL import Image, ImageChops, ImageCms, ImageFile
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-# names taken for images in a folder, also those that are then refused by content
+# extensions of the files that count as images; some of these formats are then refused by their content
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".svg",
 }  # fmt: skip
 ORIENTATION_TAG = 0x0112
-# What Pillow raises on a damaged file, found by flipping bytes: there is no one class for it.
+# What Pillow raises on damaged files, found by flipping bytes: it has no common class for that.
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, MemoryError,
     RuntimeError, struct.error, zlib.error, Image.DecompressionBombError, ImageCms.PyCMSError,
@@ -52,7 +52,7 @@ UPRIGHT = {
 }
 # A 16-bit PNG's raw mode -> the mode, and raw mode, under which Pillow keeps the low bytes that it drops otherwise
 LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
-# first bytes of what people take for a photo
+# first bytes of files that people mistake for photos
 SIGNATURES = {
     b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
     b"PK\3\4": "a ZIP archive", b"\0\0\1\0": "an icon", b"8BPS": "a Photoshop file", b"#?RADIANCE": "an HDR image",
@@ -62,17 +62,23 @@ SIGNATURES = {
 
 @dataclass(frozen=True)
 class Header:
+    """What is known of an image file before its pixels are decoded."""
+
     stored_size: tuple[int, int]  # width height, before EXIF orientation
     orientation: int  # EXIF's 1 to 8
     bytes: int
 
     @property
     def upright_size(self) -> tuple[int, int]:
+        """Width and height after EXIF orientation."""
         return self.stored_size[::-1] if self.orientation >= 5 else self.stored_size
 
 
 def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
-    """Checks type and size before anything is decoded."""
+    """Checks type and size before any pixel is decoded.
+
+    Raises ValueError for a file that is too large, empty, damaged, an animation, or not PNG, JPEG or WebP.
+    """
     length = path.stat().st_size
     if length > max_mb * 1e6:
         raise ValueError(f"bytes: got {length / 1e6:.1f} MB, needed at most {max_mb:g} MB")
@@ -93,7 +99,10 @@ def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
 
 
 def read_rgba(path: Path, orientation: int) -> tuple[UInt8[np.ndarray, "H W 4"], tuple[str, ...]]:
-    """The whole photo, turned by `orientation`, and what was converted: keys of NOTES."""
+    """The photo turned upright by `orientation` (EXIF's 1 to 8), and the conversions that were made, keys of NOTES.
+
+    Raises ValueError for a damaged file.
+    """
     with _damage("pixels"):
         rgba, notes = _decode(path.read_bytes())
     if orientation in UPRIGHT:
@@ -102,7 +111,7 @@ def read_rgba(path: Path, orientation: int) -> tuple[UInt8[np.ndarray, "H W 4"],
 
 
 def read_mask(path: Path, orientation: int) -> UInt8[np.ndarray, "H W"]:
-    """Grey values; what is transparent in the mask is no object."""
+    """The mask's grey values, turned upright; 0 where the file is transparent. Raises ValueError for a damaged file."""
     rgba, _ = read_rgba(path, orientation)
     if (rgba[..., :3] == rgba[..., :1]).all():
         grey = rgba[..., 0].astype(np.uint16)
@@ -112,6 +121,7 @@ def read_mask(path: Path, orientation: int) -> UInt8[np.ndarray, "H W"]:
 
 
 def check_mask(alpha: UInt8[np.ndarray, "H W"]) -> None:
+    """Raises ValueError for a mask that is all object or all background."""
     if not (alpha > 127).any():
         raise ValueError(f"mask: got no pixel above 127 (largest {alpha.max()}), needed the object in white")
     if (alpha > 127).all():
@@ -142,11 +152,11 @@ def _decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _eight_bits(data: bytes, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
-    """A 16-bit PNG with rounding. Pillow keeps the high byte of each value alone, so the low ones are decoded apart."""
+    """A 16-bit PNG, rounded to 8 bits. Pillow keeps only the high bytes, so the low bytes are decoded separately."""
     if raw_mode == "I;16B":
         deep = np.asarray(image).astype(np.uint32)[..., None]
     elif raw_mode == "LA;16B":
-        # Four bytes a pixel, which RGBA passes through: grey high, grey low, alpha high, alpha low.
+        # Four bytes per pixel, which mode RGBA passes through unchanged: grey high, grey low, alpha high, alpha low.
         image.tile = [image.tile[0]._replace(args="RGBA")]
         four = np.asarray(image).astype(np.uint32)
         deep = four[..., ::2] * 256 + four[..., 1::2]
@@ -176,9 +186,9 @@ def _to_srgb(rgba: np.ndarray, profile: bytes) -> tuple[np.ndarray, list[str]]:
 
 @contextmanager
 def _opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
-    """Pillow's image, or None where the content is of none of FORMATS; closed at the end."""
+    """Yields Pillow's image, or None if the content is of none of FORMATS; closes it at the end of the `with` block."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a size near Pillow's own limit, odd EXIF: what matters is refused by name
+        warnings.simplefilter("ignore")  # Pillow warns of large sizes and odd EXIF; what matters is refused elsewhere
         try:
             image = Image.open(source, formats=FORMATS)
         except Image.UnidentifiedImageError:
@@ -195,13 +205,13 @@ def _damage(field: str) -> Iterator[None]:
     except Image.DecompressionBombError as e:
         raise ValueError(f"pixels: got {e}, needed fewer") from e
     except DAMAGE as e:
-        if isinstance(e, ValueError) and ": got " in str(e):  # our own words already
+        if isinstance(e, ValueError) and ": got " in str(e):  # already one of this module's own errors
             raise
         raise ValueError(f"{field}: got a damaged file ({type(e).__name__}: {e}), needed a whole one") from e
 
 
 def _kind(path: Path) -> str:
-    """In words, what a file that is no photo seems to be."""
+    """What a file that is not a photo seems to be, in words."""
     with path.open("rb") as file:
         start = file.read(512)
     for signature, kind in SIGNATURES.items():

@@ -1,4 +1,4 @@
-"""Lens distortion undone: a photo through a Brown lens becomes the pinhole photo with the same intrinsics.
+"""Removes lens distortion: a photo through a Brown lens becomes the pinhole photo with the same intrinsics.
 
 The model is OpenCV's: with normalised pinhole coordinates (x right, y down) and r² = x² + y², x_d = x (1 + k1 r² + k2
 r⁴) + 2 p1 x y + p2 (r² + 2 x²), and likewise for y. Coefficients are (k1, k2, p1, p2). Pixel centres lie at +0.5. Axes:
@@ -16,7 +16,7 @@ NONE: Coefficients = (0.0, 0.0, 0.0, 0.0)
 def distort(
     x: Float[np.ndarray, "H W"], y: Float[np.ndarray, "H W"], coefficients: Coefficients
 ) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
-    """Where the lens puts the pinhole points (x, y)."""
+    """Where the lens shows the pinhole points (x, y); all are normalised coordinates."""
     k1, k2, p1, p2 = coefficients
     xy, r2 = x * y, x * x + y * y
     radial = 1 + r2 * (k1 + k2 * r2)
@@ -27,7 +27,7 @@ def distort(
 
 
 def largest_r2(coefficients: Coefficients) -> float:
-    """The r² from which the radial polynomial folds back: beyond it two pinhole points share one pixel."""
+    """The r² beyond which the radial polynomial folds back, so that two pinhole points share one pixel; infinity if never."""
     k1, k2 = coefficients[:2]
     # d/dr of r (1 + k1 r² + k2 r⁴) is 1 + 3 k1 s + 5 k2 s² with s = r²
     roots = np.roots([5 * k2, 3 * k1, 1])
@@ -37,7 +37,7 @@ def largest_r2(coefficients: Coefficients) -> float:
 def undistort(
     rgba: UInt8[np.ndarray, "H W 4"], intrinsics: tuple[float, float, float, float], coefficients: Coefficients
 ) -> UInt8[np.ndarray, "H W 4"]:
-    """Bilinear; alpha is 0 where the lens saw nothing."""
+    """The pinhole photo, interpolated bilinearly; alpha is 0 where the lens saw nothing. `intrinsics`: fx fy cx cy, pixels."""
     height, width = rgba.shape[:2]
     fx, fy, cx, cy = intrinsics
     x, y = np.meshgrid(
@@ -49,7 +49,7 @@ def undistort(
     grid = np.stack([(x_lens * fx + cx) * (2 / width) - 1, (y_lens * fy + cy) * (2 / height) - 1], -1)
     seen = (np.abs(grid) <= 1).all(-1) & (x * x + y * y < largest_r2(coefficients))
 
-    # Colours are weighed by alpha, or the black behind a cut-out object would bleed into its rim.
+    # Colours are weighted by alpha; otherwise the black behind a cut-out object would bleed into its rim.
     pixels = rgba.transpose(2, 0, 1).astype(np.float32)
     layers = np.concatenate([pixels[:3] * pixels[3:], pixels])
     sampled = torch.nn.functional.grid_sample(

@@ -1,12 +1,11 @@
-"""Photos of one object become a posed scene: everything is checked here, and nothing after this doubts it.
+"""Reads a folder of photos of one object into a scene. All input is checked here; later stages rely on that.
 
-Four forms of a folder are read, told by its content, the first that fits: `transforms*.json` (see `transforms`), a
-COLMAP model (see `colmap`), exactly six square images named front, back, right, left, top, bottom
-(`camera.canonical_six`), and photos without cameras (see `plain`). Masks are the photos' alpha or files in `masks/`,
-which win (see `mask_files`).
+There are four forms of a folder, recognised by its content; the first that fits is used: `transforms*.json` (see `transforms`),
+a COLMAP model (see `colmap`), exactly six square images named front, back, right, left, top, bottom (`camera.canonical_six`),
+and photos without cameras (see `plain`). Masks are files in `masks/` (see `masks`), or else the photos' alpha.
 
-Reading writes nothing. Every problem is a line `file: field: got X, needed Y` of one ValueError. A finding is {"kind":
-one word, "text": a sentence, "files": the photos it is about}.
+Reading writes nothing. All problems are reported in one ValueError, one line `file: field: got X, needed Y` per problem. A
+finding is {"kind": one word, "text": a sentence, "files": the photos that it is about}.
 """
 
 import math
@@ -30,7 +29,7 @@ UPS = {
     "x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0),
     "-x": (-1.0, 0.0, 0.0), "-y": (0.0, -1.0, 0.0), "-z": (0.0, 0.0, -1.0),
 }  # fmt: skip
-LEAST_TO_HOLD_OUT = 10  # photos; of fewer, all are used
+LEAST_TO_HOLD_OUT = 10  # with fewer photos than this, none is held out
 
 
 CONVERSIONS = decode.NOTES | {
@@ -43,18 +42,22 @@ CONVERSIONS = decode.NOTES | {
 
 @dataclass(frozen=True, eq=False)
 class Ingested:
+    """The scene, and what was noticed while reading it."""
+
     scene: Scene
     findings: list[dict]
 
 
 class View(NamedTuple):
-    rgba: np.ndarray
+    """One photo, decoded, masked and freed of distortion."""
+
+    rgba: np.ndarray  # H W 4 uint8, straight alpha, sRGB
     intrinsics: tuple[float, float, float, float] | None  # fx fy cx cy, pixels
     notes: tuple[str, ...]  # keys of CONVERSIONS
 
 
 def read(folder: Path, config: IngestConfig, progress: Progress = silent) -> Ingested:
-    """`progress` is called after each photo with the fraction done and a label."""
+    """Reads and checks the folder. Raises one ValueError with a line per problem."""
     _check(config)
     if not Path(folder).is_dir():
         raise ValueError(f"{folder}: got no such folder, needed the folder of the photos")
@@ -69,7 +72,7 @@ def read(folder: Path, config: IngestConfig, progress: Progress = silent) -> Ing
     problems += undecodable
     up, up_source, wrong = _up(listed, config)
     held_out, split_source, unsplit = _split(listed, config)
-    # Without a whole list of photos, a complaint about their number would mislead.
+    # If some photos could not be listed, a complaint about their number would mislead.
     problems += wrong + ([] if problems else unsplit)
     if problems:
         unique = list(dict.fromkeys(problems))
@@ -92,7 +95,7 @@ def _decode(
     root: Path, listed: Listing, mask_of: dict[str, str], headers: list[decode.Header | None],
     mask_headers: dict[str, decode.Header], progress: Progress,
 ) -> tuple[list[View], dict[str, list[str]], list[str]]:  # fmt: skip
-    """Every photo that can be read, the photos of each conversion that was made, and what is wrong with the others."""
+    """The photos that can be read, the labels of the photos by the conversion that they needed, and the problems."""
     views: list[View] = []
     notes, problems = defaultdict(list), []
     for i, (photo, header) in enumerate(zip(listed.photos, headers, strict=True)):
@@ -143,7 +146,7 @@ def _listing(root: Path, max_bytes: float) -> Listing:
 def _headers(
     root: Path, listed: Listing, mask_of: dict[str, str], config: IngestConfig
 ) -> tuple[list[decode.Header | None], dict[str, decode.Header], list[str]]:
-    """Of the photos, None for one that is not to be decoded, and of the masks."""
+    """The photos' headers (None for a photo that must not be decoded), the masks' headers by path, and the problems."""
     problems: list[str] = []
 
     def header(label: str, path: Path) -> decode.Header | None:
@@ -181,7 +184,7 @@ def _view(
     mask_header: decode.Header | None,
     stored_pixels: bool,
 ) -> View:
-    # A camera of stored pixels has the turned size only where whoever made it turned the photo first.
+    # A camera for stored pixels has the upright size only if the photo was turned before the camera was made.
     upright = not stored_pixels or (photo.size != header.stored_size and photo.size == header.upright_size)
     rgba, notes = decode.read_rgba(photo.path, header.orientation if upright else 1)
     size = rgba.shape[1::-1]
@@ -202,7 +205,7 @@ def _view(
     if photo.lens.distortion != distortion.NONE:
         rgba = distortion.undistort(rgba, intrinsics, photo.lens.distortion)
         notes += ("undistorted",)
-        # What the lens never saw may be all of the object.
+        # The object may lie completely where the lens saw nothing.
         if not (rgba[..., 3] > 127).any():
             raise ValueError(
                 f"k1 k2 p1 p2: got {photo.lens.distortion}, needed a lens that keeps the object in the image"

@@ -1,8 +1,7 @@
-"""Posed photos: which files there are and what is known of their cameras, before any pixel is read.
+"""Lists of photos: which files there are and what is known of their cameras, before any pixel is read.
 
-Poses are `T_world_cam` with OpenGL axes (see `camera`); intrinsics in pixels, pixel centres at +0.5. A problem is one
-line `file: field: got X, needed Y`; readers return problems instead of raising, so that one error can name every bad
-file.
+Poses are `T_world_cam` with OpenGL axes (see `camera`); intrinsics are in pixels with pixel centres at +0.5. A problem is one
+line `file: field: got X, needed Y`. Readers return problems instead of raising them, so that one error can name all bad files.
 """
 
 import os
@@ -17,13 +16,13 @@ from jaxtyping import Float
 
 from recon_lib.photos.distortion import NONE, Coefficients
 
-RIGID_TOLERANCE = 1e-3  # of RᵀR from the identity
-ROUNDING = 1e-6  # of RᵀR from the identity: float32 poses stay as they are, bit for bit
+RIGID_TOLERANCE = 1e-3  # largest difference of RᵀR from the identity that is corrected; more is refused
+ROUNDING = 1e-6  # a smaller difference of RᵀR from the identity is left alone, so float32 poses stay bit for bit
 
 
 @dataclass(frozen=True)
 class Lens:
-    """Pixels where given; the rest follows from the image's size: see `intrinsics`."""
+    """The intrinsics that the input gives, in pixels or radians; `intrinsics` derives the others from the image's size."""
 
     fx: float | None = None
     fy: float | None = None
@@ -36,38 +35,43 @@ class Lens:
 
 @dataclass(frozen=True, eq=False)
 class PosedPhoto:
+    """One photo as the input lists it."""
+
     label: str  # path inside the photos folder, '/' between its parts
     path: Path
-    T_world_cam: Float[np.ndarray, "4 4"] | None  # None, and no lens: a photo without a camera
+    T_world_cam: Float[np.ndarray, "4 4"] | None  # None, like the lens, for a photo without a camera
     lens: Lens | None
-    size: tuple[int, int] | None  # width height that the lens is for; None: the image's own
-    held_out: bool | None  # None: the data gives no split
-    pose_corrected: bool = False  # its rotation was orthonormal only but for rounding
+    size: tuple[int, int] | None  # width height for which the lens holds; None: the image's own
+    held_out: bool | None  # None: the input gives no split
+    pose_corrected: bool = False  # the rotation was not quite orthonormal, and was corrected
 
 
 class Listing(NamedTuple):
+    """All photos of a folder with the problems and findings of reading the list."""
+
     photos: tuple[PosedPhoto, ...]
     problems: tuple[str, ...]
     findings: tuple[dict, ...]
-    up: np.ndarray | None  # unit vector in the world; None: the data does not say
-    up_source: str
+    up: np.ndarray | None  # unit vector in the world; None: the input does not say
+    up_source: str  # where `up` comes from, in words
     canonical_rig: bool = False
     unposed: bool = False  # no photo has a camera
     stored_pixels: bool = False  # the cameras describe the pixels as stored, before EXIF orientation
 
 
 def problem(file: str, field: str, got: object, needed: str) -> str:
-    # One line each, whatever a damaged file holds.
+    """One problem as a line `file: field: got X, needed Y`, printable whatever a damaged file holds."""
     line = f"{file}: {field}: got {str(got)[:200]}, needed {needed}"
     return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def finding(kind: str, text: str, files: tuple[str, ...] | list[str] = ()) -> dict:
+    """Something that the user should know about the input; `ingest` describes the form."""
     return {"kind": kind, "text": text, "files": list(files)}
 
 
 def intrinsics(lens: Lens, width: int, height: int) -> tuple[float, float, float, float]:
-    """fx fy cx cy of the lens on an image of this size: pixels square and the centre in the middle, where not given."""
+    """(fx, fy, cx, cy) in pixels for an image of this size. Where not given, pixels are square and the centre is the middle."""
     fx = width / 2 / tan(lens.fov_x_radians / 2) if lens.fx is None else lens.fx
     fy = lens.fy
     if fy is None:
@@ -76,8 +80,11 @@ def intrinsics(lens: Lens, width: int, height: int) -> tuple[float, float, float
 
 
 def rigid(T: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
-    """The pose, its rotation made orthonormal where it deviates a little; a ValueError 'got …' where by more."""
-    # float32 is what a Cameras holds, and its products must stay finite too.
+    """The pose, with its rotation made orthonormal if it deviates a little.
+
+    Raises ValueError, whose text completes "got …", if it deviates by more, is mirrored or is not finite.
+    """
+    # `Cameras` holds float32, and products of its values must stay finite, too.
     if not np.isfinite(T).all() or np.abs(T).max() > 1e15:
         raise ValueError("a value that is not finite")
     if not np.allclose(T[3], [0, 0, 0, 1], rtol=0, atol=1e-6):
@@ -96,7 +103,7 @@ def rigid(T: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
 
 
 def inside(root: Path, label: str) -> Path | None:
-    """The real path of `label` in `root`, itself real; None if it leaves the folder, also through a link."""
+    """The real path of `label` in `root` (a real path); None if it lies outside the folder, also through a link."""
     try:
         real = Path(os.path.realpath(root / label))
     except (OSError, ValueError):  # null bytes, lone surrogates, names too long
@@ -105,13 +112,15 @@ def inside(root: Path, label: str) -> Path | None:
 
 
 def is_file(path: Path) -> bool:
+    """`Path.is_file`, but False for a name that is too long for the file system."""
     try:
         return path.is_file()
-    except OSError:  # a name too long for the file system
+    except OSError:
         return False
 
 
 def duplicates(listed: tuple[PosedPhoto, ...]) -> list[str]:
+    """The problems of photos that are listed twice, and of photos whose names (`names`) would clash."""
     files = Counter(photo.path for photo in listed)
     repeated = {photo.path: photo.label for photo in listed if files[photo.path] > 1}
     problems = [
@@ -127,7 +136,7 @@ def duplicates(listed: tuple[PosedPhoto, ...]) -> list[str]:
 
 
 def names(labels: list[str]) -> tuple[str, ...]:
-    """Stems; where photos of several folders share one, all have their folders in front: train_r_0."""
+    """The photos' names: their file names without extension or, if two share one, with their folders in front: train_r_0."""
     paths = [PurePosixPath(label).with_suffix("") for label in labels]
     if len({path.name.lower() for path in paths}) == len(paths):
         return tuple(path.name for path in paths)

@@ -1,7 +1,7 @@
-"""Which file in `masks/` belongs to which photo.
+"""Finds the file in `masks/` that belongs to each photo.
 
-`masks/<path>` or `masks/<name>` of the photo, in that order, with any image extension in place of its own or, as COLMAP
-names them, after it: for `images/a/b.jpg` `masks/images/a/b.png`, `masks/a/b.jpg.png`, `masks/b.png` and the like.
+It is `masks/<path>` or `masks/<name>` of the photo, in that order. Its image extension replaces the photo's own or, as in
+COLMAP, follows it. So the mask of `images/a/b.jpg` may be `masks/images/a/b.png`, `masks/a/b.jpg.png`, `masks/b.png` and so on.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from recon_lib.photos.listing import PosedPhoto, inside, problem
 
 
 def find(root: Path, listed: tuple[PosedPhoto, ...]) -> tuple[dict[str, str], list[str]]:
-    """The mask of each photo that has one, both as paths in `root`, and what is wrong with them."""
+    """The mask of each photo that has one (both are paths in `root`), and the problems."""
     by_key, users, out, problems = defaultdict(list), defaultdict(list), {}, []
     for path in sorted((root / "masks").rglob("*")):
         if path.suffix.lower() in decode.SUFFIXES and not path.name.startswith("."):

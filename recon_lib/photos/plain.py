@@ -1,4 +1,4 @@
-"""A folder of photos and nothing else: the six named views, whose cameras are the rig's, or photos without cameras."""
+"""Reads a folder that has only photos: the six named views, whose cameras are known, or photos without cameras."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ FORMS = """needed one of
 
 
 def read(root: Path) -> Listing:
-    """Raises ValueError for a folder without photos."""
+    """Lists the photos in `root`, or in `root`/images. Raises ValueError for a folder without photos."""
     for folder in (root, root / "images"):
         paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in decode.SUFFIXES)
         stems = {path.stem.lower() for path in paths}

@@ -1,7 +1,7 @@
 """Exact area means of a picture over the cells of a grid.
 
-A picture is constant within each pixel: pixel (row i, column j) covers [j, j + 1] x [i, i + 1]. Beyond its borders it goes on
-as its border pixels, so a constant stays that constant to the last bit. A cell's value is the mean over the cell, whether it is
+A picture is constant within each pixel: pixel (row i, column j) covers [j, j + 1] x [i, i + 1]. Outside, the border pixels are
+repeated, so a constant picture keeps its value to the last bit. A cell's value is the mean over the cell, whether that is
 larger or smaller than a pixel: photos are sharp, and interpolating between pixels would blur what is fitted to them.
 
 Products and sums are float64 in one fixed order on one thread. Axes: H W pixels, top row first; C channels.
@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float32
 from scipy.sparse import csr_array
 
-BLOCK = 16  # rows of cells at a time: only the pixels under these are held in float64
+BLOCK = 16  # rows of cells per block; only the pixels under one block are held in float64
 
 
 def area_means(
     planes: Float32[np.ndarray, "H W *C"], box: tuple[float, float, float, float], width: int, height: int
 ) -> Float32[np.ndarray, "{height} {width} *C"]:
-    """`box` is (left, top, right, bottom) in pixels, borders and fractions allowed; it is cut into `width` x `height` cells."""
+    """Means over `width` x `height` equal cells of `box` (left, top, right, bottom; pixels, fractions and outside allowed)."""
     left, top, right, bottom = box
     assert left < right and top < bottom and width > 0 and height > 0, (box, width, height)
     rows, columns = _weights(planes.shape[0], top, bottom, height), _weights(planes.shape[1], left, right, width)

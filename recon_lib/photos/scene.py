@@ -1,9 +1,9 @@
 """The posed scene that 1_ingest writes and every later stage reads.
 
-On disk (`scene/`): `images/<name>.png`, 8-bit straight-alpha RGBA in sRGB; `transforms.json` in the instant-ngp form with
-per-frame intrinsics, poses camera-to-world with OpenGL axes, plus `up` (unit vector, world) and per frame `held_out`.
-Photos that came without cameras have frames without them; `coarse/coarse.json` then has the cameras that stage 2 found, in
-the same form, and the world is the coarse mesh's frame.
+On disk (`scene/`): `images/<name>.png`, 8-bit straight-alpha RGBA in sRGB, and `transforms.json` in the form of instant-ngp:
+intrinsics, camera-to-world pose with OpenGL axes and `held_out` per frame, and `up` (unit vector in the world) for all frames.
+If the photos came without cameras, the frames have none; `coarse/coarse.json` then has the cameras that stage 2 found, in the
+same form, and the world is the coarse mesh's frame.
 """
 
 import hashlib
@@ -18,15 +18,17 @@ from PIL import Image
 from recon_lib import files
 from recon_lib.camera import Cameras
 
-WIDE_GAP = 100  # degrees around the up axis without a camera, from which a reader is told
+WIDE_GAP = 100  # a gap of more degrees between cameras, around the up axis, is mentioned in the Reading
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
+    """Photos of one object with masks and, if known, cameras; one entry per view in each field."""
+
     names: tuple[str, ...]
-    images: tuple[np.ndarray, ...]  # H W 4 uint8, straight alpha, sRGB, each its own size
-    cameras: Cameras | None  # None: none were given
-    held_out: np.ndarray  # bool, one a view: never shown to a stage that makes the mesh
+    images: tuple[np.ndarray, ...]  # H W 4 uint8, straight alpha, sRGB, each of its own size
+    cameras: Cameras | None  # None: the photos came without cameras
+    held_out: np.ndarray  # bool per view: True for views that no stage that makes the mesh may see
     up: np.ndarray  # unit vector in the world
     canonical_rig: bool = False  # six named images without poses: none is held out
 
@@ -39,18 +41,18 @@ class Scene:
 
 
 def digests(scene: Scene) -> dict[str, str]:
-    """A hash of each photo's pixels, by its name: what a mesh was made of."""
+    """The hash of each photo's pixels, by name; a mesh's manifest stores those of the photos that the mesh was made from."""
     return {name: _digest(image) for name, image in zip(scene.names, scene.images, strict=True)}
 
 
 def digests_used(run_dir: Path, mesh: str) -> set[str]:
-    """The photos that a mesh, such as "refined/mesh.glb", was made of: those of its own stage and of the coarse mesh."""
+    """Hashes of the photos that a mesh such as "refined/mesh.glb" was made from, in its own stage and in the coarse mesh's."""
     records = [run_dir / "coarse" / "coarse.json", (run_dir / mesh).with_name(f"{Path(mesh).parent.name}.json")]
     return {digest for path in records for digest in (files.read_json(path) or {}).get("photos", {}).values()}
 
 
 def reading(scene: Scene) -> str:
-    """In words, whether these photos can carry a reconstruction."""
+    """One sentence on whether these photos suffice for a reconstruction, for the notebook's Reading."""
     count, held = len(scene.names), int(scene.held_out.sum())
     if scene.cameras is None:
         return (
@@ -64,7 +66,7 @@ def reading(scene: Scene) -> str:
 
 
 def widest_gap_degrees(scene: Scene) -> float:
-    """The widest gap between two neighbouring cameras around the object's up axis, degrees."""
+    """The widest angle around the object's up axis, in degrees, within which no camera stands."""
     T = scene.cameras.T_world_cam.double().numpy()
     up = scene.up / np.linalg.norm(scene.up)
     back = T[:, :3, 2]
@@ -74,6 +76,7 @@ def widest_gap_degrees(scene: Scene) -> float:
 
 
 def to_json(scene: Scene) -> dict:
+    """The content of transforms.json."""
     cameras = [{}] * len(scene.names) if scene.cameras is None else camera_json(scene.cameras)
     frames = [
         {"file_path": f"images/{name}.png", **of_camera, "held_out": bool(out)}
@@ -83,7 +86,7 @@ def to_json(scene: Scene) -> dict:
 
 
 def camera_json(cameras: Cameras) -> list[dict]:
-    """Of each view the keys of a frame in `transforms.json` that say where and how it sees."""
+    """Per view, the keys of a frame in `transforms.json` that hold the pose, the intrinsics and the size."""
     found = []
     for T, k, size in zip(cameras.T_world_cam, cameras.intrinsics, cameras.sizes, strict=True):
         lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), k.tolist(), strict=True))
@@ -92,7 +95,7 @@ def camera_json(cameras: Cameras) -> list[dict]:
 
 
 def save(scene: Scene, folder: Path) -> None:
-    """Writes into `folder`, which must be empty or absent; the caller renames it into place."""
+    """Writes the scene into `folder`, which must be empty or absent; the caller renames it to its final place."""
     (folder / "images").mkdir(parents=True)
     for name, image in zip(scene.names, scene.images, strict=True):
         Image.fromarray(image).save(folder / "images" / f"{name}.png")
@@ -100,7 +103,7 @@ def save(scene: Scene, folder: Path) -> None:
 
 
 def load(folder: Path) -> Scene:
-    """Reads what `save` wrote."""
+    """Reads a scene that `save` wrote. Raises ValueError if it is not there."""
     if not (folder / "transforms.json").exists():
         raise ValueError(f"{folder}: no transforms.json; run 1_ingest for this run folder first")
     data = json.loads((folder / "transforms.json").read_text())
@@ -116,7 +119,7 @@ def load(folder: Path) -> Scene:
 
 
 def load_posed(run_dir: Path) -> Scene:
-    """The scene with cameras: its own, or those that stage 2 found."""
+    """The run's scene with cameras: its own, or those that stage 2 found. Raises ValueError if there are none yet."""
     scene = load(run_dir / "scene")
     if scene.cameras is not None:
         return scene

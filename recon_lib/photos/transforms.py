@@ -1,9 +1,9 @@
-"""Posed photos from `transforms*.json`: NeRF-synthetic, instant-ngp, and what `scene` writes.
+"""Posed photos from `transforms*.json` in three forms: NeRF-synthetic, instant-ngp, and the files that `scene` writes.
 
-NeRF-synthetic: `transforms_train.json` with `transforms_test.json` held out; `transforms_val.json` is held out where
-there is no test file and not read otherwise. instant-ngp: one `transforms.json`, lens and size at the top level or per
-frame, the frame first; `held_out` per frame, `up` and `canonical_rig` at the top level are `scene`'s own. Poses are
-camera-to-world, OpenGL axes; up is z where the file does not say. Distortion is OpenCV's k1 k2 p1 p2.
+NeRF-synthetic: `transforms_train.json`, with the photos of `transforms_test.json` held out; those of `transforms_val.json` are
+held out if there is no test file, and not read otherwise. instant-ngp: one `transforms.json` with lens and size per frame or,
+for frames without them, at the top level. `scene` adds `held_out` per frame, and `up` and `canonical_rig` at the top level.
+Poses are camera-to-world with OpenGL axes; up is z unless the file says otherwise. Distortion is OpenCV's k1 k2 p1 p2.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from recon_lib.photos.listing import Lens, Listing, PosedPhoto, finding, inside, is_file, problem, rigid
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG", ".WEBP")
-# keys that switch another camera model on; each is refused by its name
+# keys that mean another camera model; each is refused by name
 OTHER_MODELS = (
     "is_fisheye",
     "ftheta_p0",
@@ -33,11 +33,12 @@ PINHOLE_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENC
 
 
 def is_source(name: str) -> bool:
+    """Whether the file `name`, a path in the photos folder, is one of `transforms*.json`."""
     return "/" not in name and name.startswith("transforms") and name.endswith(".json")
 
 
 def read(root: Path, max_bytes: float) -> Listing:
-    """`root` is a real path that holds at least one `transforms*.json`."""
+    """Lists the photos. `root` is a real path that holds at least one `transforms*.json`. Problems are returned."""
     names = sorted(path.name for path in root.glob("transforms*.json"))
     files, problems = _sources(names)
     photos, findings, canonical = [], [], False
@@ -50,7 +51,7 @@ def read(root: Path, max_bytes: float) -> Listing:
         more, wrong = _frames(root, name, data, held_out)
         photos += more
         problems += wrong
-        # Train and test share one world: the first file that says where up is says it for both.
+        # Train and test share one world, so the first file that gives `up` gives it for both.
         if up is None and (up := _up(name, data, problems)) is not None:
             up_source = f"as given in {name}"
         canonical = canonical or _flag(name, data, "canonical_rig", problems)
@@ -63,7 +64,7 @@ def read(root: Path, max_bytes: float) -> Listing:
 
 
 def _sources(names: list[str]) -> tuple[list[tuple[str, bool | None]], list[str]]:
-    """The files to read, each with whether its frames are held out."""
+    """The files to read, each with `held_out` of its frames (None: the frames say it themselves), and the problems."""
     train, test, val = (f"transforms_{part}.json" for part in ("train", "test", "val"))
     if "transforms.json" in names and train in names:
         return [], [problem("transforms.json", "form", f"{train} beside it", "only one of the two")]
@@ -99,11 +100,11 @@ def _frames(root: Path, name: str, data: dict, held_out: bool | None) -> tuple[l
         return [], [problem(name, "frames", f"only the keys {sorted(data)}", "the missing key frames")]
     if not isinstance(frames, list) or not frames:
         return [], [problem(name, "frames", _shown(frames), "a list of at least one frame")]
-    # Where one frame says whether it is held out, the data gives the split.
+    # If one frame has the key held_out, the input gives the split for all.
     if held_out is None and any(isinstance(f, dict) and "held_out" in f for f in frames):
         held_out = False
     photos, problems = [], []
-    # A frame with a bad pose or lens stays listed, with one that is easily drawn: the photo's own faults are told too.
+    # A frame with a bad pose or lens stays listed with a simple one, so that faults of the photo itself are reported, too.
     for i, frame in enumerate(frames):
         if not isinstance(frame, dict):
             problems.append(problem(name, f"frames[{i}]", _shown(frame), "an object"))
@@ -229,7 +230,7 @@ def _flag(where: str, table: dict, key: str, problems: list[str]) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """A finite JSON number; true and false are none."""
+    """Whether the value is a finite JSON number; true and false are not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) < 1e30  # false for NaN too; a float32 still holds it

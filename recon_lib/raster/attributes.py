@@ -1,6 +1,6 @@
 """Kernels of `interpolate`: vertex attributes weighted by (u, v, 1 - u - v), and their gradients.
 
-Tasks are (view, band of rows) as in `coverage`; each has its own sum, and the sums are added in task order.
+Tasks are (view, band of rows) as in `coverage`. Each task has its own sum, and the sums are added in the order of the tasks.
 """
 
 import numpy as np
@@ -108,7 +108,7 @@ def interpolate_derivatives_backward(attr, rast, rast_db, faces, chosen, grad_da
 
 @parallel_kernel
 def _sum_tasks(partial, slices, needed):
-    """Adds the tasks of each view (`slices` > 1) or of all views, in task order."""
+    """Adds the sums of each view's tasks (`slices` > 1), or of all tasks, in the order of the tasks."""
     verts, count = partial.shape[1], partial.shape[2]
     out = np.zeros((slices if needed else 0, verts, count), partial.dtype)
     tasks = partial.shape[0] // slices

@@ -1,7 +1,7 @@
-"""What the four operations refuse, the same on every device.
+"""Checks of the four operations' arguments, the same on every device. All raise ValueError.
 
-Neither numba's kernels nor a GPU's read shapes before they index, so what would read beyond an array is a ValueError here. The
-checks look at shapes and names only, never at values, so they cost no synchronisation.
+Neither numba's kernels nor the GPU's compare shapes before they index, so arguments that would make them read beyond an array
+are refused here. The checks look only at shapes and names, never at values, so they cost no synchronisation.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ FILTERS = {
     "linear-mipmap-linear": sampling.MIP_LINEAR,
 }
 BOUNDARIES = {"wrap": sampling.WRAP, "clamp": sampling.CLAMP, "zero": sampling.ZERO, "cube": sampling.CUBE}
-LARGEST_ID = 2**24  # face ids travel as float32
+LARGEST_ID = 2**24  # face ids are stored as float32, which holds integers exactly only up to here
 
 
 def rasterize(faces: Tensor, resolution: tuple[int, int]) -> None:
+    """Refuses no faces, too many faces, and an empty image."""
     if len(faces) == 0 or min(resolution) < 1:
         raise ValueError(f"rasterize: {len(faces)} faces at {resolution} pixels, need at least one of each")
     if len(faces) >= LARGEST_ID:
@@ -28,6 +29,7 @@ def rasterize(faces: Tensor, resolution: tuple[int, int]) -> None:
 
 
 def interpolate(attr: Tensor, rast: Tensor, rast_db: Tensor | None, diff_attrs: Sequence[int]) -> None:
+    """Refuses a wrong number of views, and derivatives of attributes without `rast_db` or out of range."""
     if len(attr) not in (1, len(rast)):
         raise ValueError(f"interpolate: attributes of {len(attr)} views for {len(rast)} views, need 1 or {len(rast)}")
     if diff_attrs and (rast_db is None or rast_db.shape[-1] != 4):
@@ -49,7 +51,10 @@ def texture(
     boundary_mode: str,
     max_mip_level: int | None,
 ) -> tuple[list[Tensor], int]:
-    """The given mip levels that are used, and without given ones how many halvings of `tex` are; 0 for plain filters."""
+    """Refuses arguments that do not fit together. Returns the levels of `mip` to use, and how often to halve `tex`.
+
+    The second is 0 if `mip` is given, and for filters without mip levels.
+    """
     if filter_mode not in FILTERS or boundary_mode not in BOUNDARIES:
         raise ValueError(
             f"texture: filter {filter_mode!r}, boundary {boundary_mode!r}; need {[*FILTERS]} and {[*BOUNDARIES]}"

@@ -1,12 +1,12 @@
-"""Kernels of `rasterize`: which face covers a pixel, and how (u, v) and their pixel derivatives move with the corners.
+"""Kernels of `rasterize`: which face covers a pixel, and the gradients of (u, v) and their pixel derivatives to the corners.
 
 Homogeneous rasterisation (Olano & Greer 1997): with p_i = (x_i - fx w_i, y_i - fy w_i), a_i = p_j x p_k is a linear
 function of the pixel position (fx, fy), (u, v) = (a_0, a_1) / s with s = a_0 + a_1 + a_2, and a_0 w_0 + a_1 w_1 + a_2 w_2
 is the constant det[x y w]. No clipper is needed: a pixel is covered where all a_i / s >= 0, w > 0 and -1 <= z/w <= 1.
 A shared edge has bitwise opposite a_i on its two sides (no fused multiply-add here), so no pixel falls between them.
 
-Gradients are cut into (view, band) tasks; a band is every `BANDS`-th row, so the bands weigh alike and the cut never depends
-on the number of threads.
+Gradients are divided into (view, band) tasks. A band is every `BANDS`-th row, so all bands take about the same time, and the
+division never depends on the number of threads.
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ from numba import njit, prange
 from recon_lib.threads import parallel_kernel
 
 BANDS = 4
-STRIPES = 8  # runs of neighbouring rows, even in number: a small face falls into one
-BOX_MARGIN = 1e-3  # pixels; the box only has to contain the exact test
+STRIPES = 8  # tasks per view, an even number; each is a run of neighbouring rows, so that a small face falls into one
+BOX_MARGIN = 1e-3  # pixels; the boxes may be too large, because an exact test follows
 
 
 @njit(cache=True, error_model="numpy")
@@ -41,9 +41,9 @@ def _corners(pos, n, faces, f):
 
 @parallel_kernel
 def face_boxes(pos, faces, height, width):
-    """Per view and face: first and last column, first and last row of pixel centres in its box, N F 4.
+    """Per view and face, the first and last column and the first and last row of pixel centres in its box, N F 4.
 
-    The last row is before the first one when there is none. A face through the plane w = 0 gets the whole image.
+    If the box contains none, the last row is before the first. A face that crosses the plane w = 0 gets the whole image.
     """
     views, count = pos.shape[0], faces.shape[0]
     verts = pos.shape[1]
@@ -82,7 +82,7 @@ def cover(pos, faces, boxes, rast):
     """Fills `rast` (N H W 4, zero on entry) with (u, v, z/w, face + 1) of the nearest face at each pixel centre."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
     for task in prange(views * STRIPES):
-        # Even stripes, then odd ones: threads take tasks in long runs, and the object is in the middle.
+        # Even stripes first, then odd ones: threads take runs of tasks, and most of the object is in the middle rows.
         n, stripe = task // STRIPES, 2 * (task % STRIPES) % STRIPES + task % STRIPES * 2 // STRIPES
         low, high = stripe * height // STRIPES, (stripe + 1) * height // STRIPES - 1
         for f in range(faces.shape[0]):
@@ -106,7 +106,7 @@ def cover(pos, faces, boxes, rast):
                     a1 = A1 * fx + B1 * fy + C1
                     a2 = A2 * fx + B2 * fy + C2
                     s = a0 + a1 + a2
-                    # det > 0 wants every a_i >= 0, det < 0 every a_i <= 0; with s / det = 1 / w > 0.
+                    # Covered if every a_i >= 0 (det > 0), or every a_i <= 0 (det < 0), and s / det = 1 / w > 0.
                     if a0 * det < 0 or a1 * det < 0 or a2 * det < 0 or s * det <= 0:
                         continue
                     z = rast.dtype.type((a0 * z0 + a1 * z1 + a2 * z2) * inv_det)
@@ -144,7 +144,7 @@ def pixel_derivatives(pos, faces, rast, out):
 
 @parallel_kernel
 def cover_backward(pos, faces, rast, grad_rast, grad_db, has_db):
-    """Gradient to `pos` from those to (u, v) and, if `has_db`, to the pixel derivatives; N V 4, zero in z."""
+    """The gradient to `pos` (N V 4, zero in z) from those to (u, v) and, if `has_db`, to the pixel derivatives."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
     partial = np.zeros((views * BANDS, pos.shape[1], 3), pos.dtype)
     for task in prange(views * BANDS):
@@ -168,7 +168,7 @@ def cover_backward(pos, faces, rast, grad_rast, grad_db, has_db):
                 u, v = a0 * r, a1 * r
                 gs = 0.0
                 if has_db:
-                    # u_X = (A0 - u sA) / s and so on: back to u, v, s and to the coefficients A_i, B_i.
+                    # From u_X = (A0 - u sA) / s and so on, gradients go to u, v, s and to the coefficients A_i, B_i.
                     A0, B0, _, A1, B1, _, A2, B2, _ = _edge_functions(x0, y0, w0, x1, y1, w1, x2, y2, w2)
                     sA, sB = A0 + A1 + A2, B0 + B1 + B2
                     gux, guy = grad_db[n, py, px, 0] * 2 / width * r, grad_db[n, py, px, 1] * 2 / height * r

@@ -1,7 +1,7 @@
 """The four operations on the CPU: numba kernels under `torch.autograd.Function`.
 
-Conventions stand in the package's docstring. float32 for work, float64 for gradient checks. Results and gradients are the
-same bit for bit whatever the number of threads.
+The package's docstring has the conventions. Tensors are float32, or float64 for gradient checks. Results and gradients are bit
+for bit the same for any number of threads.
 """
 
 import numpy as np
@@ -12,15 +12,15 @@ from torch import Tensor
 from recon_lib import mesh
 from recon_lib.raster import attributes, checks, coverage, cubes, edges, sampling
 
-DEVICE = "cpu"  # where these operations want their tensors
+DEVICE = "cpu"  # torch's name of the device on which all tensors must lie
 
 
 def rasterize(
     pos: Float[Tensor, "N V 4"], faces: Int[Tensor, "F 3"], resolution: tuple[int, int], grad_db: bool = True
 ) -> tuple[Float[Tensor, "N H W 4"], Float[Tensor, "N H W D"]]:
-    """Faces to pixels: (u, v, z/w, face + 1) and (du/dX, du/dY, dv/dX, dv/dY) in pixels, at `resolution` (H, W).
+    """Per pixel, (u, v, z/w, face + 1) and the derivatives (du/dX, du/dY, dv/dX, dv/dY) per pixel; `resolution` is (H, W).
 
-    Without `grad_db` the derivatives are left out (D = 0): only mip-mapped textures need them.
+    Without `grad_db` the derivatives are left out (D = 0); only mip-mapped textures need them.
     """
     checks.rasterize(faces, resolution)
     return _Rasterize.apply(pos, faces.int(), *resolution, grad_db)
@@ -33,7 +33,7 @@ def interpolate(
     rast_db: Float[Tensor, "N H W 4"] | None = None,
     diff_attrs: tuple[int, ...] = (),
 ) -> tuple[Float[Tensor, "N H W A"], Float[Tensor, "N H W D"]]:
-    """Vertex attributes (M is N or 1) at the pixels, and the chosen ones' derivatives (dA/dX, dA/dY, ...), D = 2k."""
+    """Vertex attributes at the pixels (M is N or 1), and (dA/dX, dA/dY) of each of the k attributes in `diff_attrs`, D = 2k."""
     checks.interpolate(attr, rast, rast_db, diff_attrs)
     out = _Interpolate.apply(attr, rast, faces.int())
     if not diff_attrs:
@@ -63,7 +63,7 @@ def texture(
 
 
 def topology(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
-    """What `antialias` needs to know of neighbouring faces; worth keeping while the faces stay."""
+    """What `antialias` needs to know about neighbouring faces; callers keep it as long as the faces stay the same."""
     return mesh.opposite_vertices(faces)
 
 
@@ -75,7 +75,7 @@ def antialias(
     topology: Int[Tensor, "F 3"] | None = None,
     pos_gradient_boost: float = 1.0,
 ) -> Float[Tensor, "N H W C"]:
-    """Blends colour across silhouette edges. `topology` is this module's, of the same faces."""
+    """Blends colours across silhouette edges. `topology` is the result of this module's `topology` for the same faces."""
     if topology is None:
         topology = mesh.opposite_vertices(faces)
     return _Antialias.apply(colour, rast, pos, faces.int(), topology, pos_gradient_boost)
@@ -153,7 +153,7 @@ class _InterpolateDerivatives(torch.autograd.Function):
 
 
 class _Texture(torch.autograd.Function):
-    """`mips` are the given levels; without them the `depth` halvings of `tex` are used. A cube is six textures a view."""
+    """`mips` are the given mip levels; without them `depth` halvings of `tex` are used. A cube map is six textures per view."""
 
     @staticmethod
     def forward(ctx, tex, uv, uv_da, bias, mode, boundary, depth, *mips):

@@ -1,12 +1,13 @@
-"""Kernels of `texture` for cube maps: which texels make a pixel, and the gradients to texels, directions and levels.
+"""Kernels of `texture` for cube maps: which texels a pixel reads, and the gradients to texels, directions and levels.
 
 Faces are OpenGL's, in the order +x -x +y -y +z -z. A direction belongs to the face of its longest component, whose length
 is `major`; along the face it has the coordinates (sc, tc) of the OpenGL table, from -major to major. Column i and row j of
 a face of S x S texels have their centre at sc / major = (2 i + 1) / S - 1 and tc / major = (2 j + 1) / S - 1.
-A pyramid is that of `sampling`, six textures a view. A tap beyond an edge is the nearest texel of the face across. Beyond
-a corner there is none: its index is negative, and its weight goes to the three corner texels in equal parts.
-These kernels call some of `sampling`, and numba's cache does not see a change there: delete `__pycache__` after one.
-Axes: M cubes (1, or one a view), P pixels of all views in order, T texels of all cubes, faces and levels, C channels.
+Pyramids are those of `sampling`, with six textures per cube. A tap (a texel that a lookup reads) beyond an edge is the nearest
+texel of the face across that edge. Beyond a corner there is no texel: the tap's index is negative, and its weight goes to the
+three corner texels in equal parts. These kernels call some of `sampling`, and numba's cache does not notice a change there, so
+delete `__pycache__` after one.
+Axes: M cubes (1, or one per view), P pixels of all views in order, T texels of all cubes, faces and levels, C channels.
 """
 
 import numpy as np
@@ -15,9 +16,9 @@ from numba import njit, prange
 from recon_lib.raster import sampling
 from recon_lib.threads import parallel_kernel
 
-CHUNK = 512  # pixels a task: their taps stay in the cache until they are gathered
-PARTS = 4  # sums that `scatter` keeps apart
-MISSING = -(2**30)  # negative in every cube of the stack
+CHUNK = 512  # pixels per task, so few that their taps stay in the processor's cache until they are gathered
+PARTS = 4  # separate sums in `scatter`
+MISSING = -(2**30)  # index of a missing tap; negative even after a cube's offset is added
 
 
 @njit(cache=True, error_model="numpy")
@@ -33,7 +34,7 @@ def _on_face(x, y, z):
 
 @njit(cache=True, error_model="numpy")
 def _off_face(face, sc, tc, major):
-    """The opposite of `_on_face`, for directions as well as for their gradients."""
+    """The inverse of `_on_face`, for directions and for their gradients."""
     if face < 2:
         return (major, -tc, -sc) if face == 0 else (-major, -tc, sc)
     if face < 4:
@@ -54,7 +55,8 @@ def _texel_beyond(face, i, j, size, stride):
 
 @njit(cache=True, error_model="numpy")
 def seams(levels):
-    """Texels of the first cube with a border one texel wide round each face, level after level, and the levels' starts."""
+    """Indices of the first cube's texels with a border one texel wide around each face, level after level; and the levels'
+    starts in that table."""
     starts = np.zeros(len(levels) + 1, np.int64)
     starts[1:] = np.cumsum(6 * (levels[:, 1] + 2) ** 2)
     table, stride = np.empty(starts[-1], np.int32), levels[-1, 0] + levels[-1, 1] ** 2
@@ -79,7 +81,7 @@ def _is_direction(x, y, z):
 
 @njit(cache=True, error_model="numpy")
 def _level(bias, p, levels, mode):
-    """`between_levels` of a pixel."""
+    """`sampling.between_levels` for one pixel."""
     if mode < sampling.MIP_NEAREST or len(levels) == 1:
         return 0, 0.0, False
     return sampling.between_levels(bias[p], len(levels) - 1, mode)
@@ -87,7 +89,7 @@ def _level(bias, p, levels, mode):
 
 @njit(cache=True, error_model="numpy")
 def _without_corner(d0, d1, d2, d3, t0, t1, t2, t3, mean):
-    """With `mean`: the missing one of four values is the others' mean. Without: its part goes to the others."""
+    """With `mean`, replaces the missing one of four values by the mean of the others; without, shares it among the others."""
     missing = d0 if t0 < 0 else (d1 if t1 < 0 else (d2 if t2 < 0 else d3))
     own, given = ((d0 + d1 + d2 + d3 - missing) / 3, 0.0) if mean else (0.0, missing / 3)
     return (
@@ -100,9 +102,10 @@ def _without_corner(d0, d1, d2, d3, t0, t1, t2, t3, mean):
 
 @parallel_kernel
 def sample(texels, count, levels, table, starts, directions, bias, mode, index, weight, out):
-    """Fills `index` and `weight` (P x 4, or P x 8 for two levels): the texels that make a pixel; and `out` (P C) from them.
+    """Fills `index` and `weight` (P x 4, or P x 8 for two levels) with each pixel's taps, and `out` (P C) with their sums.
 
-    `count` is the number of cubes in `texels` (T C), each with the same number of pixels; `table` and `starts` are `seams`.
+    `count` is the number of cubes in `texels` (T C), each with the same number of pixels; `table` and `starts` are the results
+    of `seams`.
     """
     pixels, share_of, stride = len(directions), len(directions) // count, levels[-1, 0] + levels[-1, 1] ** 2
     for task in prange((pixels + CHUNK - 1) // CHUNK):
@@ -137,9 +140,9 @@ def sample(texels, count, levels, table, starts, directions, bias, mode, index, 
 
 
 def scatter(grad_out: np.ndarray, index: np.ndarray, weight: np.ndarray, texels: int) -> np.ndarray:
-    """The gradient to the texels (T C), from that to `out` of `sample`.
+    """The gradient to the texels (T C) from the gradient to `out` of `sample`.
 
-    A cube is small and its pixels are many, so threads sum apart and the sums are added, in an order that sizes decide.
+    A cube has few texels and many pixels, so threads make separate sums. How they are divided and added depends only on sizes.
     """
     parts = np.zeros((PARTS if texels < 2 * len(index) else 1, texels, grad_out.shape[1]), weight.dtype)
     _scatter_parts(grad_out, index, weight, parts)
@@ -148,7 +151,7 @@ def scatter(grad_out: np.ndarray, index: np.ndarray, weight: np.ndarray, texels:
 
 @parallel_kernel
 def _scatter_parts(grad_out, index, weight, parts):
-    """Adds each run of pixels to its own of `parts` (parts T C)."""
+    """Sums each run of pixels into its own part of `parts` (parts T C)."""
     share = (len(index) + len(parts) - 1) // len(parts)
     for part in prange(len(parts)):
         for p in range(part * share, min((part + 1) * share, len(index))):
@@ -164,7 +167,7 @@ def _scatter_parts(grad_out, index, weight, parts):
 
 @parallel_kernel
 def sample_backward(texels, levels, directions, bias, mode, index, grad_out, grad_directions, grad_bias):
-    """Fills the gradients to directions and to the level bias (all zero on entry); `texels` is T C."""
+    """Fills the gradients to the directions and to the level bias (both zero on entry); `texels` is T C."""
     pixels = len(directions)
     for task in prange((pixels + CHUNK - 1) // CHUNK):
         for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):
@@ -184,7 +187,7 @@ def sample_backward(texels, levels, directions, bias, mode, index, grad_out, gra
                 x, y = (0.5 + 0.5 * sc) * size + 0.5, (0.5 + 0.5 * tc) * size + 0.5
                 fx, fy = x - int(x), y - int(y)
                 t0, t1, t2, t3 = index[p, k], index[p, k + 1], index[p, k + 2], index[p, k + 3]
-                d0, d1, d2, d3 = 0.0, 0.0, 0.0, 0.0  # what a tap adds to the loss, a unit of its weight
+                d0, d1, d2, d3 = 0.0, 0.0, 0.0, 0.0  # the loss per unit of each tap's weight
                 for c in range(texels.shape[1]):
                     g = grad_out[p, c]
                     d0 += g * texels[max(t0, 0), c]

@@ -1,9 +1,9 @@
 """The four operations on a GPU: nvdiffrast 0.4 (Laine et al. 2020) behind the package's signatures.
 
 nvdiffrast is not part of this project and has a licence of its own (non-commercial). Gradients are summed by atomic adds, so
-two runs differ in their last bits. It takes contiguous tensors and int32 faces only, so all are made so here.
-Its results differ from the reference's by the corners of cube maps, in the gradients to texels and, in every map but the
-first of several, in the values; and with boundary "zero" in the gradients to texels at the border.
+two runs differ in their last bits. It takes only contiguous tensors and int32 faces, so arguments are converted here.
+Its results differ from the reference's in two places. Near the corners of cube maps, the gradients to texels differ and, in all
+but the first of several maps, the values, too. With boundary "zero", the gradients to texels at the border differ.
 """
 
 import threading
@@ -16,19 +16,19 @@ from torch import Tensor
 
 from recon_lib.raster import checks
 
-DEVICE = "cuda"
+DEVICE = "cuda"  # torch's name of the device on which all tensors must lie
 
 
 @cache
 def _context(device: int, thread: int) -> dr.RasterizeCudaContext:
-    """A context is not for two threads at once."""
+    """One context per thread, because two threads must not use the same one at once."""
     return dr.RasterizeCudaContext(device=device)
 
 
 def rasterize(
     pos: Float[Tensor, "N V 4"], faces: Int[Tensor, "F 3"], resolution: tuple[int, int], grad_db: bool = True
 ) -> tuple[Float[Tensor, "N H W 4"], Float[Tensor, "N H W D"]]:
-    """As `cpu.rasterize`; vertices are snapped to 1/16 pixel for coverage."""
+    """As `cpu.rasterize`, but vertices are snapped to 1/16 pixel to decide which pixels are covered."""
     checks.rasterize(faces, resolution)
     context = _context(torch.cuda.current_device(), threading.get_ident())
     rast, db = dr.rasterize(context, pos.contiguous(), _indices(faces), resolution, grad_db=grad_db)
@@ -62,7 +62,7 @@ def texture(
 ) -> Float[Tensor, "N H W C"]:
     """As `cpu.texture`."""
     levels, depth = checks.texture(tex, uv, uv_da, mip_level_bias, mip, filter_mode, boundary_mode, max_mip_level)
-    if uv.numel() == 0:  # nvdiffrast refuses to look up nothing; the sum keeps the inputs' gradients, all 0
+    if uv.numel() == 0:  # nvdiffrast refuses empty lookups; the sum keeps the inputs in the graph, with gradients of 0
         return uv.new_zeros(*uv.shape[:3], tex.shape[-1]) + 0 * sum(part.sum() for part in (tex, uv, *levels))
     return dr.texture(
         tex.contiguous(), uv.contiguous(), uv_da=_contiguous(uv_da), mip_level_bias=_contiguous(mip_level_bias),
@@ -72,7 +72,7 @@ def texture(
 
 
 def topology(faces: Int[Tensor, "F 3"]) -> object:
-    """What `antialias` needs to know of neighbouring faces; worth keeping while the faces stay."""
+    """What `antialias` needs to know about neighbouring faces; callers keep it as long as the faces stay the same."""
     return dr.antialias_construct_topology_hash(_indices(faces))
 
 

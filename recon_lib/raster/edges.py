@@ -1,4 +1,4 @@
-"""Kernels of `antialias`: how far a silhouette edge reaches between two neighbouring pixel centres.
+"""Kernels of `antialias`: where a silhouette edge crosses between two neighbouring pixel centres, and blending by that.
 
 A pair is a pixel and its right (0) or lower (1) neighbour whose faces differ. The nearer face owns the pair; if one of its
 silhouette edges crosses between the two centres, the pixel on the far side of the middle is blended towards the other one
@@ -12,15 +12,16 @@ from numba import njit, prange
 from recon_lib.threads import parallel_kernel
 
 CROSSING_MARGIN = 1 / 16  # pixels; a crossing just outside the pair still counts, and is clamped
-TINY = 1e-30  # stands for an edge half way, which blends nothing but has a gradient; 0 is no edge
-MIN_SPAN = 1e-3  # pixels; guards 1 / dy in the gradient
+TINY = 1e-30  # alpha of an edge exactly half way, which blends nothing but has a gradient; 0 means no edge
+MIN_SPAN = 1e-3  # pixels; keeps 1 / dy in the gradient finite
 
 
 @parallel_kernel
 def silhouettes(pos, faces, opposite, height, width):
-    """Per view the screen positions in pixels (N V 2, NaN at w <= 0) and per face 3 bits: edge i is a silhouette candidate.
+    """Per view, the screen positions in pixels (N V 2, NaN at w <= 0) and, per face, 3 bits (N F): bit i is set if the edge
+    opposite corner i may be a silhouette.
 
-    An edge is one when the neighbour folds back over the same side of it, or when there is no neighbour.
+    That is so if the neighbour lies on the same side of the edge on the screen, or if there is no neighbour.
     """
     views, verts, count = pos.shape[0], pos.shape[1], faces.shape[0]
     screen = np.empty((views, verts, 2), pos.dtype)
@@ -52,7 +53,10 @@ def silhouettes(pos, faces, opposite, height, width):
 
 @njit(cache=True, error_model="numpy")
 def _crossing(screen, faces, n, f, cx, cy, vertical, sign):
-    """Edge with the largest signed crossing of the pair's line, and that crossing; (-1, 0) when none straddles it."""
+    """The edge with the largest signed crossing of the line through the pair's centres, and that crossing in pixels.
+
+    (-1, 0) if no edge straddles the line, or if that edge is closer to the line's direction than to the other axis.
+    """
     best, where = -1, 0.0
     for e in range(3):
         a, b = faces[f, (e + 1) % 3], faces[f, (e + 2) % 3]
@@ -76,7 +80,7 @@ def _crossing(screen, faces, n, f, cx, cy, vertical, sign):
 
 @parallel_kernel
 def blend_weights(rast, screen, bits, faces, alpha):
-    """Fills `alpha` (N H W 2, zero on entry)."""
+    """Fills `alpha` (N H W 2, zero on entry) for the pairs that a silhouette edge crosses."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
     for task in prange(views * height):
         n, py = task // height, task % height
@@ -105,9 +109,9 @@ def blend_weights(rast, screen, bits, faces, alpha):
 
 @parallel_kernel
 def blend(colour, alpha, out):
-    """Adds to `out`, a copy of `colour`, for each pair alpha (second - first) on the pixel that receives.
+    """For each pair, adds alpha (second - first) to the receiving pixel of `out`, which is a copy of `colour` on entry.
 
-    Few pairs are silhouettes, so a view's are walked by one thread, in order.
+    Few pairs have an edge, so one thread goes through all pairs of a view in order.
     """
     views, height, width = colour.shape[0], colour.shape[1], colour.shape[2]
     for n in prange(views):
@@ -125,7 +129,7 @@ def blend(colour, alpha, out):
 
 @parallel_kernel
 def blend_backward(alpha, grad_out, grad_colour):
-    """Adds to `grad_colour`, a copy of `grad_out`: the transpose of `blend`."""
+    """The transpose of `blend`: adds to `grad_colour`, which is a copy of `grad_out` on entry."""
     views, height, width = alpha.shape[0], alpha.shape[1], alpha.shape[2]
     for n in prange(views):
         for py in range(height):
@@ -144,7 +148,7 @@ def blend_backward(alpha, grad_out, grad_colour):
 
 @parallel_kernel
 def edge_backward(colour, rast, pos, screen, faces, alpha, grad_out, boost):
-    """Gradient to the positions' x, y, w (N V 4) of the two corners of each blended edge."""
+    """The gradient to `pos` (N V 4, zero in z), which only the two corners of each blended edge receive."""
     views, height, width = rast.shape[0], rast.shape[1], rast.shape[2]
     out = np.zeros(pos.shape, pos.dtype)
     for n in prange(views):

@@ -1,6 +1,7 @@
-"""What an implementation of the four operations offers: the modules `cpu` and `cuda` are such, and take each other's place.
+"""The interface of the four operations, which the modules `cpu` and `cuda` both implement.
 
-Types only; `raster/__init__.py` says what the operations mean. Axes as there; D derivatives, S texels along a cube map's side.
+Only types stand here; `raster/__init__.py` says what the operations mean. Axes are the same, and D derivatives, S texels along
+a cube map's side.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -11,9 +12,9 @@ from torch import Tensor
 
 @runtime_checkable
 class Rasteriser(Protocol):
-    """A module of `raster/`, chosen once (`raster.select`) and passed to everything that draws."""
+    """A module of `raster/`, chosen once (`raster.select`) and passed to every function that draws."""
 
-    DEVICE: str  # torch's name of the device that all tensors lie on
+    DEVICE: str  # torch's name of the device on which all tensors must lie
 
     def rasterize(
         self, pos: Float[Tensor, "N V 4"], faces: Int[Tensor, "F 3"], resolution: tuple[int, int], grad_db: bool = True

@@ -1,10 +1,10 @@
-"""Kernels of `texture`: bilinear and trilinear lookups in a 2-D mip pyramid; `cubes` finds the taps of cube maps.
+"""Kernels of `texture`: bilinear and trilinear lookups in a 2-D mip pyramid; `cubes` has those for cube maps.
 
 A pyramid is one array, M x texels x C, level after level; `levels` holds (offset, height, width) of each. Texel (i, j) has
-its centre at u = (i + 0.5) / width, v = (j + 0.5) / height. A level is half of log2 of the larger squared axis of the pixel's
-footprint in texels, so a level of 0 means one texel a pixel. Gradients to texels: each stretch of texels belongs to one
-task, which walks all pixels in order, so a texel's sum never depends on the number of threads.
-Axes: M textures (1, or one a view), P pixels of all views in order, C channels.
+its centre at u = (i + 0.5) / width, v = (j + 0.5) / height. A pixel's level is log2 of the longer axis of its footprint in
+texels, so level 0 means one texel per pixel. A tap is a texel that a lookup reads. For the gradients to texels, each stretch of
+texels belongs to one task, which goes through all pixels in order, so a sum never depends on the number of threads.
+Axes: M textures (1, or one per view), P pixels of all views in order, C channels.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from recon_lib.threads import parallel_kernel
 
 NEAREST, LINEAR, MIP_NEAREST, MIP_LINEAR = 0, 1, 2, 3
 WRAP, CLAMP, ZERO, CUBE = 0, 1, 2, 3
-OWNERS, OWNED_BITS = 4, 10  # tasks that own texels in turns of 1024; OWNERS is a power of two
-CHUNK = 2048  # pixels a task
+OWNERS, OWNED_BITS = 4, 10  # number of tasks (a power of two), which own stretches of 2^10 texels in turn
+CHUNK = 2048  # pixels per task
 
 
 def halvings(texture: np.ndarray, depth: int) -> list[np.ndarray]:
@@ -30,7 +30,7 @@ def halvings(texture: np.ndarray, depth: int) -> list[np.ndarray]:
 
 
 def join(stack: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The pyramid of the levels in `stack`, each M H W C, and its `levels`."""
+    """The pyramid (M texels C) of the levels in `stack`, each M H W C, and its `levels`: rows of offset, height, width."""
     sizes = np.array([level.shape[1:3] for level in stack], np.int64)
     ends = sizes.prod(1).cumsum()
     flat = [level.reshape(len(level), -1, level.shape[3]) for level in stack]
@@ -39,12 +39,12 @@ def join(stack: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def separate(texels: np.ndarray, levels: np.ndarray) -> list[np.ndarray]:
-    """The opposite of `join`."""
+    """The inverse of `join`."""
     return [texels[:, o : o + h * w].reshape(len(texels), h, w, -1) for o, h, w in levels]
 
 
 def fold(stack: list[np.ndarray]) -> np.ndarray:
-    """Transpose of `halvings`: the gradient to the base level, M H W C."""
+    """The transpose of `halvings`: the gradient to the base level (M H W C) from the gradients to all levels."""
     carried = stack[-1]
     for own in stack[-2::-1]:
         rows, columns = own.shape[1] // carried.shape[1], own.shape[2] // carried.shape[2]
@@ -54,7 +54,8 @@ def fold(stack: list[np.ndarray]) -> np.ndarray:
 
 @njit(cache=True, error_model="numpy")
 def _taps(u, v, height, width, boundary, nearest):
-    """Left column, top row (unwrapped), weights to the right and down, and 1 or 0: does (u, v) move the result."""
+    """Left column and top row of the four taps, not wrapped yet; the weights of the right and lower taps; and per axis 1 or
+    0, whether the result changes with u or v."""
     if boundary == WRAP:
         u, v = u - np.floor(u), v - np.floor(v)
     x, y = u * width - 0.5, v * height - 0.5
@@ -65,7 +66,7 @@ def _taps(u, v, height, width, boundary, nearest):
         moves_x = 1.0 if 0 < x < width - 1 else 0.0
         moves_y = 1.0 if 0 < y < height - 1 else 0.0
         x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
-    elif boundary == ZERO:  # keeps the integer cast in range; every tap beyond the border is zero
+    elif boundary == ZERO:  # the clamp keeps the integer cast in range; every tap beyond the border is zero anyway
         x, y = min(max(x, -2.0), width + 1.0), min(max(y, -2.0), height + 1.0)
     i, j = int(np.floor(x)), int(np.floor(y))
     return i, j, x - i, y - j, moves_x, moves_y
@@ -110,7 +111,7 @@ def _footprint(ux, uy, vx, vy, height, width):
 
 @njit(cache=True, error_model="numpy")
 def between_levels(level, top, mode):
-    """Lower level, weight of the next one, and whether the level moves the result. Not a number counts as 0."""
+    """The lower level, the weight of the next one, and whether the result changes with the level. NaN counts as level 0."""
     inside = 0 < level < top
     level = min(level, float(top)) if level > 0 else 0.0
     if mode == MIP_NEAREST:  # as in nvdiffrast, the level below rather than the nearer one
@@ -121,7 +122,7 @@ def between_levels(level, top, mode):
 
 @njit(cache=True, error_model="numpy")
 def _level(da, bias, p, has_da, has_bias, levels, mode):
-    """`between_levels` of a pixel."""
+    """`between_levels` for one pixel."""
     top = len(levels) - 1
     if mode < MIP_NEAREST or top == 0:
         return 0, 0.0, False
@@ -134,7 +135,7 @@ def _level(da, bias, p, has_da, has_bias, levels, mode):
 
 @parallel_kernel
 def find_taps(count, levels, uv, da, has_da, bias, has_bias, mode, boundary, index, weight):
-    """Fills `index` and `weight` (P x 4, or P x 8 for two levels): the texels that make a pixel, -1 where one is zero.
+    """Fills `index` and `weight` (P x 4, or P x 8 for two levels) with each pixel's taps; index -1 for a tap that is zero.
 
     `count` is the number of textures in the stack; each has the same number of pixels.
     """
@@ -160,7 +161,7 @@ def find_taps(count, levels, uv, da, has_da, bias, has_bias, mode, boundary, ind
 
 @njit(cache=True, error_model="numpy")
 def gather_run(texels, index, weight, out, start, stop):
-    """Fills `out` (P C) from pixel `start` to before `stop`: the weighted sum of each one's texels (M * texels, C)."""
+    """Fills `out` (P C) for pixels `start` to `stop` - 1 with the weighted sums of their taps in `texels` (M * texels, C)."""
     for p in range(start, stop):
         for c in range(texels.shape[1]):
             total = texels.dtype.type(0)
@@ -173,14 +174,14 @@ def gather_run(texels, index, weight, out, start, stop):
 
 @parallel_kernel
 def gather(texels, index, weight, out):
-    """`gather_run` of all pixels."""
+    """`gather_run` for all pixels."""
     for task in prange((len(index) + CHUNK - 1) // CHUNK):
         gather_run(texels, index, weight, out, task * CHUNK, min((task + 1) * CHUNK, len(index)))
 
 
 @parallel_kernel
 def scatter(grad_out, index, weight, grad):
-    """Adds to `grad` (M * texels, C): the transpose of `gather`."""
+    """The transpose of `gather`: adds to `grad` (M * texels, C)."""
     channels = grad_out.shape[1]
     for owner in prange(OWNERS):
         for p in range(len(index)):
@@ -200,7 +201,7 @@ def scatter(grad_out, index, weight, grad):
 def sample_backward_uv(
     texels, levels, uv, da, has_da, bias, has_bias, mode, boundary, grad_out, grad_uv, grad_da, grad_bias
 ):
-    """Fills the gradients to (u, v), to their pixel derivatives and to the level bias (all zero on entry)."""
+    """Fills the gradients to (u, v), to their derivatives per pixel and to the level bias (all zero on entry)."""
     pixels, share_of = len(uv), len(uv) // texels.shape[0]
     for task in prange((pixels + CHUNK - 1) // CHUNK):
         for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):

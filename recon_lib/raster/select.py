@@ -1,4 +1,4 @@
-"""Which implementation runs: by name, or the GPU's where there is a GPU."""
+"""Chooses the implementation: by name, or with "auto" the GPU's if there is a GPU."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -7,14 +7,14 @@ import torch
 
 from recon_lib.raster.interface import Rasteriser
 
-NEEDED_GB = 12.0  # free memory of a GPU
+NEEDED_GB = 12.0  # free GPU memory, 2**30 bytes
 
 
 def rasteriser(device: str) -> tuple[Rasteriser, str]:
-    """The module for "cpu", "cuda" or "auto", and one sentence that says why it is this one.
+    """The module for "cpu", "cuda" or "auto", and one sentence that says why it was chosen.
 
-    Raises ValueError where the device asked for cannot run, and for "auto" where a GPU is there but not fit for use: that
-    one falls back to the CPU only when there is no GPU.
+    "auto" takes the CPU only if there is no GPU. Raises ValueError if the device asked for cannot run, and for "auto" if there
+    is a GPU that cannot be used.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: got {device!r}, need auto, cpu or cuda")

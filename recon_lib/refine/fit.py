@@ -1,11 +1,12 @@
 """Differentiable-rendering refinement of a mesh, its material and its light against posed photos (Munkberg et al. 2022).
 
-The topology is fixed; vertices move by large steps (`large_steps`), everything else by Adam. A mesh without a light is fitted
-unlit, its texture being the colour seen. Losses are nvdiffrec's: log-L1 on colour over random backgrounds, squared on alpha,
-and weights that keep material smooth, light white, occlusion open and, if wanted, the surface fair.
+The topology is fixed. Vertices move by large steps (`large_steps`), everything else by Adam. In a mesh without a light only
+vertices and texture are fitted. The losses are nvdiffrec's: log-L1 of colours over random backgrounds, squared difference of
+alpha, and terms that keep the material smooth, the light white, occlusion open and, if wanted, the surface smooth.
 
-Frame: the caller's, with the object in the unit sphere. Photos are premultiplied linear RGBA crops of one size. On a GPU no
-step waits for the device; whether its numbers are finite is asked now and then. Axes: B photos, P covered pixels, L losses.
+The frame is the caller's, with the object in the unit sphere. Photos are premultiplied linear RGBA crops of one size. On a GPU,
+steps do not wait for the device; whether all numbers are finite is checked only every CHECK_EVERY steps.
+Axes: B photos, P covered pixels, L losses.
 """
 
 from collections.abc import Iterator
@@ -28,26 +29,27 @@ from recon_lib.refine.large_steps import Preconditioner, UniformAdam
 from recon_lib.render import Covered, Views
 
 LOSSES = ("loss", "colour", "alpha", "smooth", "occlusion", "white", "laplacian")
-SMOOTH_REACH = 2.0  # texels, standard deviation of the distance to the neighbour asked
-STRAY = 2.0  # a vertex may stray so many radii from the centre before the depth planes cut it
-MARGIN = 1.25  # covered pixels a step that room is made for on a GPU, as a share of the largest masks
-CHECK_EVERY = 25  # steps between two questions on a GPU whether all is finite
+SMOOTH_REACH = 2.0  # texels; standard deviation of the distance to the place that is compared
+STRAY = 2.0  # radii from the centre that a vertex may reach before the depth planes cut it off
+MARGIN = 1.25  # pixel slots allocated per step on a GPU, divided by the covered pixels of the largest masks
+CHECK_EVERY = 25  # steps on a GPU between two checks that all numbers are finite
 
 
 class FitState(NamedTuple):
-    """One step of a fit. `mesh` shares memory with the running fit: `snapshot` it to keep it beyond the next step."""
+    """One step of a fit. `mesh` shares memory with the running fit; use `snapshot` to keep it beyond the next step."""
 
     step: int  # steps taken
     mesh: Mesh
-    losses: Float[Tensor, " L"]  # of this step, in the order of LOSSES; NaN before the first one
+    losses: Float[Tensor, " L"]  # of this step, in the order of LOSSES; NaN before the first step
 
 
 def snapshot(mesh: Mesh) -> Mesh:
+    """A copy of the mesh that the running fit does not change."""
     return meshes.map_tensors(mesh, torch.clone, meshes.MOVING)
 
 
 class Controls:
-    """What a person may change while the fit runs; read before every step."""
+    """The rates that a person may change while the fit runs; the fit reads them before every step."""
 
     def __init__(self, config: FitConfig):
         self.lr_vertex = config.lr_vertex
@@ -57,9 +59,9 @@ class Controls:
 def fit(
     photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None
 ) -> Iterator[FitState]:
-    """Yields the state at the start, then after each step.
+    """Yields the state before the first step, then the state after each step.
 
-    Raises FloatingPointError at a non-finite loss or gradient; on the CPU the state yielded last is the last good one.
+    Raises FloatingPointError for a non-finite loss or gradient. On the CPU, the state yielded last is then the last good one.
     """
     threads.one_torch_thread()
     controls, device = controls or Controls(config), start.verts.device
@@ -99,7 +101,7 @@ def fit(
         finite &= moves.finite(loss)
         is_asked = device.type == "cpu" or step % CHECK_EVERY == 0
         if room and is_asked and rendering.covered.pixel[-1] < photos.rgba[chosen, ..., 0].numel():
-            room = int(MARGIN * room)  # all places were taken: some pixels may have been lost
+            room = int(MARGIN * room)  # all slots were taken, so some pixels may have been dropped
         if is_asked and not finite:
             raise FloatingPointError(_not_finite(step, loss, controls))
         rate = min(1, step / max(config.warmup, 1)) * config.decay ** (step / config.steps)
@@ -117,23 +119,25 @@ def _not_finite(step: int, loss: Tensor, controls: Controls) -> str:
 
 
 def order_of_photos(count: int, steps: int, batch: int, seed: int, device: torch.device) -> Tensor:
-    """The photos of all steps: one shuffle after another. Not from the device's own generator: the same on each."""
+    """The photos of all steps as indices, one shuffle of all photos after another; the same on every device."""
     generator = torch.Generator().manual_seed(seed)
     shuffles = ceil(steps * batch / count) + 1
     return torch.cat([torch.randperm(count, generator=generator) for _ in range(shuffles)]).to(device)
 
 
 def views(photos: Photos) -> Views:
+    """The photos' views with depth planes that leave room for STRAY radii around the origin."""
     corners = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * (STRAY / 3**0.5)
     return render.views(photos.cameras, corners.to(photos.rgba.device))
 
 
 def chosen_views(seen: Views, chosen: Tensor) -> Views:
+    """The views with the given indices."""
     return Views(seen.T_clip_world[chosen], seen.eye[chosen], seen.width, seen.height)
 
 
 def _room(photos: Photos, batch: int) -> int:
-    """Covered pixels a step that room is made for."""
+    """Pixel slots to allocate per step: MARGIN times the covered pixels of a batch from the quarter with the largest masks."""
     covered = (photos.rgba[..., 3] > 0).sum((1, 2)).sort(descending=True).values
     return int(MARGIN * batch * covered[: max(1, len(covered) // 4)].float().mean().item())
 
@@ -153,7 +157,7 @@ def _leaf(mesh: Mesh, name: str) -> Tensor:
 
 
 class _Movers:
-    """The optimisers, one a parameter, and the ranges that their parameters stay in."""
+    """The optimisers, one per parameter, and the ranges to which the parameters are clamped."""
 
     def __init__(self, u: Tensor, mesh: Mesh, config: FitConfig):
         self.u, self.mesh, self.config = u, mesh, config
@@ -168,7 +172,7 @@ class _Movers:
         self.adam.zero_grad()
 
     def finite(self, loss: Tensor) -> Tensor:
-        """A sum is not finite when a term is not: one pass over each gradient."""
+        """Whether loss and gradients are finite, without waiting for the device: a sum is not finite if a term is not."""
         grads = [p.grad for group in self.adam.param_groups for p in group["params"]]
         total = loss.detach() + sum(grad.sum() for grad in grads)
         return torch.isfinite(total if self.u.grad is None else total + self.u.grad.sum())
@@ -190,14 +194,17 @@ class _Movers:
 def image_losses(
     rgba: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"], only_shown: bool, generator: torch.Generator
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Colour and alpha loss, means over all pixels. Where both are empty there is nothing to compute: `only_shown` leaves
-    these out, which saves work but has to count them."""
+    """The colour loss and the alpha loss, both means over all pixels.
+
+    `only_shown` computes only pixels that are not empty in both images; that saves work, but counting them makes a GPU
+    synchronise. `generator` gives the random backgrounds.
+    """
     share = 1.0
     if only_shown:
         shown = ((rgba[:, 3] > 0) | (target[:, 3] > 0)).nonzero()[:, 0]
         share = len(shown) / len(rgba)
         rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
-    rgba, target = rgba.T.contiguous(), target.T.contiguous()  # planes: torch adds them up faster
+    rgba, target = rgba.T.contiguous(), target.T.contiguous()  # torch sums over planes faster
     background = torch.rand(3, rgba.shape[1], generator=generator, device=rgba.device)
     colour = losses.log_l1(_over(rgba, background), _over(target, background))
     return share * colour, share * losses.squared(rgba[3], target[3])
@@ -208,7 +215,7 @@ def _over(rgba: Float[Tensor, "4 P"], background: Float[Tensor, "3 P"]) -> Float
 
 
 def _material_terms(mesh: Mesh, covered: Covered, config: FitConfig) -> dict:
-    """Name: (weight, value) of what keeps material and light plausible; nothing for an unlit mesh."""
+    """Name to (weight, value) of the terms that keep material and light plausible; empty for an unlit mesh."""
     if mesh.light is None:
         return {}
     terms = {}

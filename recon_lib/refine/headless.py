@@ -1,4 +1,4 @@
-"""A fit without anybody watching: all its steps in a row, to the best state. The panel (`show.panel`) takes the same steps."""
+"""Runs a fit that nobody watches: all steps in a row, keeping the best state. The panel (`show.panel`) takes the same steps."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,18 +13,20 @@ from recon_lib.refine.refine import Kept, RefineState
 
 @dataclass
 class FitResult:
+    """What a fit leaves behind."""
+
     mesh: Mesh | None = None  # of the best state
     history: list[tuple[int, Tensor]] = field(default_factory=list)  # (step, losses)
     validation: list[tuple[int, float]] = field(default_factory=list)  # (step, PSNR in dB on the validation photos)
-    kept: Kept | None = None  # the best state, whose mesh this is
-    error: str = ""  # why the fit stopped early; empty when it did not
-    changes: list[dict] = field(default_factory=list)  # rates that a person changed: step, name, value
+    kept: Kept | None = None  # the best state, to which `mesh` belongs
+    error: str = ""  # why the fit broke off; empty if it did not
+    changes: list[dict] = field(default_factory=list)  # changes of rates by a person: step, name, value
 
 
 def run_to_end(
     steps: Iterator[RefineState], total: int, progress: Progress, overdue: Callable[[], bool] = lambda: False
 ) -> FitResult:
-    """All steps, or those until `overdue` says that the time is up. A fit that breaks off leaves its error in the result."""
+    """Takes all `total` steps, or stops early when `overdue` returns True. If the fit breaks off, the result has the error."""
     result = FitResult()
     for state in until_broken(steps, result):
         note(result, state)
@@ -36,7 +38,7 @@ def run_to_end(
 
 
 def note(result: FitResult, state: RefineState) -> None:
-    """Adds what one step tells to the result: losses, validation score, the best state so far."""
+    """Adds one step to the result: its losses, its validation score if it was measured, and the best state so far."""
     if state.fit.step:
         result.history.append((state.fit.step, state.fit.losses))
     if state.psnr_db == state.psnr_db:  # not NaN
@@ -45,7 +47,7 @@ def note(result: FitResult, state: RefineState) -> None:
 
 
 def until_broken(steps: Iterator[RefineState], result: FitResult) -> Iterator[RefineState]:
-    """The steps; one that breaks off by itself (FloatingPointError) ends them, and its words go into `result.error`."""
+    """Yields the steps until the end or until a FloatingPointError, whose message it stores in `result.error`."""
     try:
         yield from steps
     except FloatingPointError as error:
@@ -53,6 +55,6 @@ def until_broken(steps: Iterator[RefineState], result: FitResult) -> Iterator[Re
 
 
 def require_sound(result: FitResult) -> None:
-    """Raises FloatingPointError where the fit broke off; to be called after its last good state was written."""
+    """Raises FloatingPointError if the fit broke off; call it after the last good state has been written."""
     if result.error:
         raise FloatingPointError(result.error)

@@ -1,4 +1,4 @@
-"""What a fit did, step by step, as a table: losses, and the validation score where it was measured."""
+"""The history of a fit as a table: the losses of each step, and the validation score of the steps where it was measured."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from recon_lib.refine import fit
 
 
 def table(rows: list[tuple[int, Tensor]]) -> Float[np.ndarray, "R C"]:
-    """(step, losses) rows as one array, a column for the step and one for each of fit.LOSSES."""
+    """Rows of (step, losses) as one array: the first column is the step, the others are fit.LOSSES."""
     if not rows:
         return np.zeros((0, 1 + len(fit.LOSSES)))
     steps = np.array([step for step, _ in rows], float)
@@ -17,7 +17,7 @@ def table(rows: list[tuple[int, Tensor]]) -> Float[np.ndarray, "R C"]:
 
 
 def csv(rows: list[tuple[int, Tensor]], validation: list[tuple[int, float]]) -> str:
-    """One line per step: step, losses, and the PSNR on the validation photos (dB), empty where it was not measured."""
+    """The history as CSV, one line per step: step, losses, PSNR on the validation photos (dB; empty if not measured)."""
     scores = dict(validation)
     lines = [",".join(("step", *fit.LOSSES, "validation_psnr_db"))]
     for row in table(rows):

@@ -1,8 +1,8 @@
 """Moving vertices by large steps (Nicolet et al. 2021, "Large Steps in Inverse Rendering of Geometry").
 
-The unknown is u = (I + lambda L) v with the combinatorial Laplacian L, so every update is smooth and the mesh stays well
-shaped without a weight to balance. The map back is a linear solve, its gradient the same solve: on the CPU a sparse
-Cholesky factor, on a GPU the inverse itself, as long as it is small. Axes: V vertices.
+The unknown is u = (I + lambda L) v with the combinatorial Laplacian L, so every update is smooth, and the mesh stays well
+shaped without a regulariser whose weight has to be tuned. The map back is a linear solve, and its gradient is the same solve:
+on the CPU with a sparse Cholesky factor, on a GPU with the dense inverse if that is small enough. Axes: V vertices.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ from torch import Tensor
 from recon_lib import mesh as meshes
 from recon_lib.mesh import Mesh
 
-LARGEST_INVERSE = 16384  # vertices; 1 GiB of float32
+LARGEST_INVERSE = 16384  # largest number of vertices for the dense inverse, which then takes 1 GiB
 
 
 class Preconditioner:
-    """v <-> u."""
+    """Converts between vertices v and unknowns u; `smoothness` is lambda."""
 
     def __init__(self, mesh: Mesh, smoothness: float):
         count, device = len(mesh.verts), mesh.verts.device
@@ -36,9 +36,11 @@ class Preconditioner:
             self.solver = CholeskySolverF(count, row, column, data, MatrixType.COO)
 
     def to_differential(self, verts: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """u of v; not differentiable."""
         return torch.from_numpy(self.matrix @ verts.double().cpu().numpy()).float().to(verts.device)
 
     def to_verts(self, u: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """v of u; differentiable."""
         return self.inverse @ u if self.solver is None else _Solve.apply(u, self.solver)
 
 
@@ -58,13 +60,17 @@ class _Solve(torch.autograd.Function):
 
 
 class UniformAdam:
-    """Adam whose second moment is the largest of all coordinates: a step keeps the gradient's direction in space."""
+    """Adam with one second moment for all coordinates, their largest, so that a step keeps the gradient's direction in space.
+
+    Nicolet et al. 2021.
+    """
 
     def __init__(self, parameter: Tensor, betas: tuple[float, float] = (0.9, 0.999)):
         self.parameter, self.betas, self.count = parameter, betas, 0
         self.first, self.second = torch.zeros_like(parameter), torch.zeros_like(parameter)
 
     def step(self, lr: float) -> None:
+        """Moves the parameter by its gradient at the rate `lr`."""
         a, b = self.betas
         self.count += 1
         grad = self.parameter.grad

@@ -8,21 +8,22 @@ from recon_lib.colour import linear_to_srgb
 
 
 def log_l1(prediction: Float[Tensor, "*S"], target: Float[Tensor, "*S"]) -> Float[Tensor, ""]:
-    """L1 after the tone map sRGB(log(x + 1)), which keeps highlights from outweighing the rest."""
+    """The mean L1 difference after the tone map sRGB(log(x + 1)), which keeps highlights from outweighing everything else."""
     return (linear_to_srgb(torch.log1p(prediction)) - linear_to_srgb(torch.log1p(target))).abs().mean()
 
 
 def squared(prediction: Float[Tensor, "*S"], target: Float[Tensor, "*S"]) -> Float[Tensor, ""]:
+    """The mean squared difference."""
     return (prediction - target).square().mean()
 
 
 def whiteness(radiance: Float[Tensor, "*S 3"]) -> Float[Tensor, ""]:
-    """Mean distance of light from its own grey: without it, light takes the object's colour."""
+    """The mean absolute difference of light from its own grey. Without this loss, the light takes the object's colour."""
     return (radiance - radiance.mean(-1, keepdim=True)).abs().mean()
 
 
 def laplacian_energy(verts: Float[Tensor, "V 3"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, ""]:
-    """Mean square of each vertex' distance to the middle of its neighbours; in the frame of `verts`."""
+    """The mean squared distance of the vertices from the mean of their neighbours, in squared units of `verts`."""
     a, b = edges.long().unbind(1)
     total = torch.zeros_like(verts).index_add(0, a, verts.index_select(0, b))
     total = total.index_add(0, b, verts.index_select(0, a))

@@ -1,8 +1,8 @@
-"""Finding a mesh's faces anew: an isosurface fitted to photos, where the coarse topology is wrong (nvdiffrec's first pass).
+"""Finds new faces for a mesh whose coarse topology is wrong, by fitting an isosurface to photos (nvdiffrec's first pass).
 
-A signed distance on a grid, started from the coarse mesh, moves with the photos; the grid's points move a little, too.
-Material is a volume of its own, trilinear; the light is a cube map. The surface found is remeshed evenly, so that a fit of
-fixed topology can follow. Frame: the unit frame of `refine`. Axes: G grid points, C cubes, P positions.
+The unknowns are a signed distance on a grid, which starts from the coarse mesh, and small offsets of the grid's points. The
+material is a trilinear volume, the light a cube map. The resulting surface is remeshed evenly, so that a fit of fixed topology
+can follow. The frame is the unit frame of `refine`. Axes: G grid points, C cubes, P positions.
 """
 
 import gpytoolbox
@@ -23,14 +23,14 @@ from recon_lib.refine.large_steps import UniformAdam
 from recon_lib.surface import simplify
 
 KINDS = ("dmtet", "flexicubes")
-REACH = 1.15  # half side of the grid: the unit sphere and some air
-SMOOTH_REACH = 0.01  # standard deviation of the distance to the place whose material should be the same
-SMOOTHINGS = 2  # of the distance's gradient, over 3 x 3 x 3 grid points each
-VOLUME = 64  # points along a side of the material's volume
+REACH = 1.15  # half side of the grid: the unit sphere with a margin
+SMOOTH_REACH = 0.01  # standard deviation of the distance to the place that is compared
+SMOOTHINGS = 2  # times that the distance's gradient is averaged over 3 x 3 x 3 grid points
+VOLUME = 64  # points per side of the material's volume
 
 
 def signed_distance(mesh: Mesh | None, points: Float[Tensor, "G 3"]) -> Float[Tensor, " G"]:
-    """Negative inside the mesh; without one, of a sphere of radius 0.8."""
+    """The signed distance to the mesh, negative inside; without a mesh, to a sphere of radius 0.8 around the origin."""
     if mesh is None:
         return points.norm(dim=-1) - 0.8
     distance, _, _ = gpytoolbox.signed_distance(
@@ -40,7 +40,10 @@ def signed_distance(mesh: Mesh | None, points: Float[Tensor, "G 3"]) -> Float[Te
 
 
 class Isosurface:
-    """What moves: distances in grid cells, the points' offsets, and FlexiCubes' weights."""
+    """The unknowns of the surface: distances in grid cells, offsets of the points, and the weights of FlexiCubes.
+
+    Raises ValueError for an unknown `kind`.
+    """
 
     def __init__(self, kind: str, grid: int, start: Mesh | None, device: str):
         if kind not in KINDS:
@@ -56,7 +59,7 @@ class Isosurface:
         self.weights = torch.zeros(cubes, 21, device=device).requires_grad_(True)
 
     def smoothed(self, grad: Float[Tensor, " G"]) -> Float[Tensor, " G"]:
-        """The gradient as smooth changes of the field make it (a Sobolev gradient): a silhouette moves its neighbourhood."""
+        """The gradient, smoothed over the grid (a Sobolev gradient), so that a silhouette moves its whole neighbourhood."""
         side = round(len(grad) ** (1 / 3))
         cube = grad.reshape(1, 1, side, side, side)
         for _ in range(SMOOTHINGS):
@@ -64,7 +67,7 @@ class Isosurface:
         return cube.reshape(-1)
 
     def mesh(self, training: bool) -> tuple[Mesh, Tensor]:
-        """The surface now, and FlexiCubes' deviation (0 for the other)."""
+        """The current surface, and the mean deviation of FlexiCubes in grid cells (0 for dmtet)."""
         moved = self.points + torch.tanh(self.offsets) * (0.5 * self.cell * self.inner[:, None])
         sdf = torch.where(self.inner, self.sdf, self.sdf.detach().clamp_min(0.5))
         if isinstance(self.grid, dmtet.TetGrid):
@@ -76,7 +79,7 @@ class Isosurface:
 
 
 class MaterialAndLight:
-    """A volume of base colour and material around the object, and the light: what the isosurface wears while it moves."""
+    """The appearance of the isosurface while it moves: a volume of base colour and material, and the light."""
 
     def __init__(self, photos: Photos, light_size: int):
         shown = photos.rgba[photos.rgba[..., 3] > 0.9]
@@ -87,20 +90,21 @@ class MaterialAndLight:
         self.light = self.radiance.expand(6, light_size, light_size, 3).contiguous().requires_grad_(True)
 
     def at(self, place: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P 6"]]:
-        """Base colour and `Material`'s values at positions in the unit frame."""
+        """Base colour and `Material.values` at positions in the unit frame."""
         grid = (place.flip(-1) / REACH)[None, None, None]
         texels = torch.nn.functional.grid_sample(self.volume, grid, padding_mode="border", align_corners=True)
         return texels[0, :3, 0, 0].T, texels[0, 3:, 0, 0].T
 
     @torch.no_grad()
     def clamp(self) -> None:
+        """Clamps all channels to their ranges."""
         self.volume[:, :6].clamp_(0, 1)
         self.volume[:, 6:].clamp_(-1, 1)
         self.light.clamp_min_(0)
 
 
 class _Movers:
-    """The optimisers of an isosurface and of what it wears; their rates fall together."""
+    """The optimisers of an isosurface and of its appearance; their rates fall together."""
 
     def __init__(self, surface: Isosurface, worn: MaterialAndLight, config: IsosurfaceConfig):
         self.surface, self.config = surface, config
@@ -109,11 +113,11 @@ class _Movers:
             (worn.light, config.lr_light * worn.radiance.item()),
         )  # fmt: skip
         self.adam = torch.optim.Adam([{"params": [p], "lr": rate, "rate": rate} for p, rate in rates], fused=True)
-        # Plain Adam takes as large a step where only the regulariser speaks as where a silhouette does.
+        # Plain Adam would take equally large steps where only the regulariser has a gradient and where a silhouette has.
         self.move_sdf = UniformAdam(surface.sdf)
 
     def step(self, loss: Tensor, share: float) -> None:
-        """One step down the loss, at this share of the rates."""
+        """Takes one step against the gradient of the loss, at the given share of the rates."""
         self.adam.zero_grad()
         self.surface.sdf.grad = None
         loss.backward()
@@ -130,9 +134,9 @@ def fit_isosurface(
     photos: Photos, start: Mesh | None, config: IsosurfaceConfig, raster: Rasteriser, faces: int,
     progress: Progress = silent,
 ) -> Mesh:  # fmt: skip
-    """The largest body of the isosurface that explains the photos, remeshed to at most `faces` faces.
+    """The largest body of the isosurface that fits the photos, remeshed to at most `faces` faces.
 
-    Raises ValueError where the surface vanishes.
+    Raises ValueError if the surface vanishes during the fit.
     """
     threads.one_torch_thread()
     device = photos.rgba.device

@@ -1,7 +1,7 @@
-"""From a mesh in the world and posed photos to a refined mesh with material and light, never worse than the one given.
+"""Refines a mesh in the world with posed photos to a mesh with material and light that is never worse than the given one.
 
-The fit runs in the unit frame (object in the unit sphere), so that its rates and weights mean the same for every object.
-Some photos are kept from it; the state that explains these best is the result, the mesh as given included.
+The fit runs in the unit frame (object in the unit sphere), so that its rates and weights mean the same for every object. Some
+photos are not shown to the fit. The result is the state that explains these best; the mesh as given is one of the states.
 """
 
 from collections.abc import Iterator
@@ -27,38 +27,40 @@ from recon_lib.refine.config import FitConfig, IsosurfaceConfig
 from recon_lib.refine.fit import Controls, FitState
 from recon_lib.surface import placement, projection, uv
 
-ONE_IN = 8  # photos is kept from the fit for validation
-VALIDATE_EVERY = 25  # steps
-STILL_RISING_DB = 0.2  # difference on the validation photos that a reader is told of
+ONE_IN = 8  # one photo in this many is used for validation and not shown to the fit
+VALIDATE_EVERY = 25  # steps between two validations
+STILL_RISING_DB = 0.2  # a larger difference on the validation photos is mentioned in the Reading
 BRIGHTEST_BASE = 0.6  # base colour of the brightest texels at the start; the light is chosen to match
-FEWEST_FACES = 8000  # that a mesh of new topology is remeshed to
+FEWEST_FACES = 8000  # a mesh with new faces is allowed at least this many
 ROUGH = 0.5  # roughness at the start
 
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A fit about to start, in the unit frame."""
+    """Everything that a fit needs to start, in the unit frame."""
 
     T_unit_world: Float[Tensor, "4 4"]
     photos: Photos  # shown to the fit
-    validation: Photos | None  # kept from it; None where there are too few
-    given: Mesh  # as it came; its texture, if it had none, is the photos' mean colours
-    start: Mesh  # the same with material and light
+    validation: Photos | None  # not shown to the fit; None if there are too few photos
+    given: Mesh  # the given mesh; if it had no texture, it has the photos' mean colours
+    start: Mesh  # the mesh with which the fit starts: `given` with material and light, or one with new faces
 
 
 class Kept(NamedTuple):
-    """The best state so far. PSNR: dB in the mask, mean over the validation photos; NaN without any."""
+    """The best state so far. PSNR is in dB, in the mask, the mean over the validation photos; NaN without such photos."""
 
-    step: int  # 0: the mesh as given
+    step: int  # 0 means the mesh as given
     mesh: Mesh
     psnr_db: float
     given_psnr_db: float  # of the mesh as given
 
 
 class RefineState(NamedTuple):
+    """One step of the refinement."""
+
     fit: FitState
     kept: Kept
-    psnr_db: float  # of this step's mesh on the validation photos; NaN where it was not measured
+    psnr_db: float  # of this step's mesh on the validation photos; NaN if it was not measured
 
 
 def prepare(
@@ -71,11 +73,10 @@ def prepare(
     light_size: int = 0,
     progress: Progress = silent,
 ) -> Setup:
-    """Crops the photos to `photo_size` pixels; a mesh without a texture gets one of the photos' mean colours.
+    """Prepares a fit: crops the photos to `photo_size` pixels, and paints a mesh without a texture with their mean colours.
 
-    With a `light_size`, texels along a face of the light's cube map, the fit is one of material and light.
-
-    Raises ValueError for a mesh without faces or with vertices that are not finite, and for no photos at all.
+    With a `light_size` above 0 (texels along a face of the light's cube map), material and light are fitted, too. Raises
+    ValueError for a mesh without faces or with non-finite vertices, and for no photos.
     """
     if len(mesh.faces) == 0 or not torch.isfinite(mesh.verts).all():
         lost = (~torch.isfinite(mesh.verts)).any(-1).sum().item()
@@ -102,7 +103,10 @@ def find_new_faces(
     setup: Setup, kind: str, config: IsosurfaceConfig, raster: Rasteriser, texture_size: int = 1024,
     progress: Progress = silent,
 ) -> Setup:  # fmt: skip
-    """The same fit, starting from faces found anew by `dmtet` or `flexicubes`; the mesh as given stays the one to beat."""
+    """The setup with a start whose faces `dmtet` or `flexicubes` (`kind`) has found. The given mesh is still the one to beat.
+
+    Raises ValueError for an unknown `kind`, and if the surface vanishes.
+    """
     faces = max(len(setup.given.faces), FEWEST_FACES)
     found = new_faces.fit_isosurface(
         setup.photos, setup.given, replace(config, kind=kind), raster, faces, part(progress, 0.0, 0.9)
@@ -112,7 +116,7 @@ def find_new_faces(
 
 
 def split_for_validation(photos: Photos) -> tuple[Photos, Photos | None]:
-    """One photo in `ONE_IN` for validation, evenly spread; none of fewer than that."""
+    """The photos for the fit, and those for validation: one in `ONE_IN`, evenly spread; None if there are fewer than that."""
     count = len(photos.cameras)
     if count < ONE_IN:
         return photos, None
@@ -121,7 +125,7 @@ def split_for_validation(photos: Photos) -> tuple[Photos, Photos | None]:
 
 
 def make_lit(mesh: Mesh, light_size: int, raster: Rasteriser) -> Mesh:
-    """An unlit mesh as a rough dielectric under even light, which looks about the same."""
+    """The unlit mesh as a rough dielectric under even light, which looks about the same."""
     height, width = mesh.texture.shape[:2]
     known = uv.covered(mesh.uvs, mesh.uv_faces, (height, width), raster)
     radiance = torch.quantile(mesh.texture[known].max(-1).values[:: 1 + known.sum() // 100_000], 0.95) / BRIGHTEST_BASE
@@ -132,7 +136,10 @@ def make_lit(mesh: Mesh, light_size: int, raster: Rasteriser) -> Mesh:
 
 
 def run(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None = None) -> Iterator[RefineState]:
-    """The steps of `fit.fit` from this setup, and the best state so far; without validation photos that is the last."""
+    """Yields the steps of `fit.fit`, each with the best state so far; without validation photos, that is the last state.
+
+    Raises FloatingPointError as `fit.fit` does, and MemoryError, with the largest batch that fits, if GPU memory runs out.
+    """
     kept = Kept(0, setup.given, torch.nan, torch.nan)
     if setup.validation:
         given_db = projection.psnr_in_mask_db(setup.given, setup.validation, raster)
@@ -146,9 +153,9 @@ def run(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls 
 
 
 def validate(setup: Setup, state: FitState, kept: Kept, raster: Rasteriser) -> tuple[Kept, float]:
-    """The better of the state and what is kept, by the validation photos, and the state's PSNR on them, dB.
+    """The better of the state and the best so far, by the validation photos; and the state's PSNR on these photos in dB.
 
-    Without such photos the state itself is kept, and its PSNR is NaN.
+    Without validation photos the state itself is kept, and its PSNR is NaN.
     """
     if not setup.validation:
         return kept._replace(step=state.step, mesh=state.mesh), torch.nan
@@ -170,7 +177,7 @@ def _steps(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Contro
 
 
 def largest_batch(setup: Setup, config: FitConfig, raster: Rasteriser) -> int:
-    """The most photos a step that fit into the GPU's memory, found by trying; 0 for none."""
+    """The largest number of photos per step that fit into the GPU's memory, found by trying; 0 if not even one fits."""
     fits, too_many = 0, config.batch
     while too_many - fits > 1:
         batch = (fits + too_many) // 2
@@ -185,7 +192,7 @@ def largest_batch(setup: Setup, config: FitConfig, raster: Rasteriser) -> int:
 
 
 def gain_sentence(kept: Kept) -> str:
-    """What refinement was worth, in words."""
+    """One sentence: how much refinement improved the mesh."""
     if kept.psnr_db != kept.psnr_db:
         return f"Kept step {kept.step}, the last: too few photos to keep any for validation."
     if kept.step == 0:
@@ -195,7 +202,7 @@ def gain_sentence(kept: Kept) -> str:
 
 
 def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
-    """In words, whether the mesh now explains the photos; `validation` has (step, PSNR in dB) rows."""
+    """Sentences for the notebook's Reading: the gain, and whether more steps may help; `validation` has (step, PSNR in dB)."""
     if not validation:
         return gain_sentence(kept)
     last, last_db = validation[-1]
@@ -207,7 +214,7 @@ def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
 
 
 def finish(setup: Setup, mesh: Mesh) -> Mesh:
-    """A state's mesh back in the world, on the CPU, its textures filled beyond the charts' borders."""
+    """Moves a state's mesh back to the world and the CPU, and fills its textures beyond the charts' borders."""
     mesh = meshes.on_device(mesh, "cpu")
 
     def fill(texels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Cube maps: where their texels look, how much of the sphere each covers, and the way from and to latitude-longitude images.
+"""Cube maps: the directions and solid angles of their texels, and conversion from and to latitude-longitude images.
 
 A latitude-longitude image has +y at its top row, and its columns run from -z over +x, +z and -x back to -z, so that the
 middle column looks along +z.
@@ -20,7 +20,7 @@ FACE_AXES = (
 
 
 def directions(size: int, device: str | torch.device = "cpu") -> Float[Tensor, "6 S S 3"]:
-    """Unit vectors to the texels' centres."""
+    """Unit vectors to the centres of the texels of a cube map with `size` texels per side."""
     centre = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
     t, s = torch.meshgrid(centre, centre, indexing="ij")
     on_face = torch.stack([torch.ones_like(s), s, t], -1)
@@ -29,7 +29,7 @@ def directions(size: int, device: str | torch.device = "cpu") -> Float[Tensor, "
 
 
 def solid_angles(size: int, device: str | torch.device = "cpu") -> Float[Tensor, "S S"]:
-    """Steradians of each texel of a face, exact: differences of atan(x y / sqrt(1 + x^2 + y^2)) at its corners."""
+    """The exact solid angles in steradians of a face's texels: differences of atan(x y / sqrt(1 + x^2 + y^2)) at corners."""
     edge = torch.linspace(-1, 1, size + 1, dtype=torch.float64)
     x, y = edge[:, None], edge[None]
     corner = torch.atan2(x * y, (1 + x * x + y * y).sqrt())
@@ -38,17 +38,17 @@ def solid_angles(size: int, device: str | torch.device = "cpu") -> Float[Tensor,
 
 
 def halved(cube: Float[Tensor, "6 S S C"]) -> Float[Tensor, "6 R R C"]:
-    """Means of 2 x 2 texels."""
+    """The cube map at half the size R, by means over 2 x 2 texels."""
     faces, size, _, channels = cube.shape
     return cube.reshape(faces, size // 2, 2, size // 2, 2, channels).mean((2, 4))
 
 
 def from_latlong(image: Float[Tensor, "H W 3"], size: int) -> Float[Tensor, "6 S S 3"]:
-    """Each texel the mean of 8 x 8 bilinear lookups."""
+    """The cube map of a latitude-longitude image; each texel is the mean of 8 x 8 bilinear lookups."""
     fine = directions(8 * size, image.device)
     u = torch.atan2(fine[..., 0], fine[..., 2]) / torch.pi  # -1 to 1 over the columns, 0 along +z
     v = torch.acos(fine[..., 1].clamp(-1, 1)) * (2 / torch.pi) - 1
-    # One column more on each side: the image is periodic, grid_sample is not.
+    # One more column on each side, because the image is periodic and grid_sample is not.
     wrapped = torch.cat([image[:, -1:], image, image[:, :1]], 1).permute(2, 0, 1)[None]
     grid = torch.stack([u * image.shape[1] / (image.shape[1] + 2), v], -1).reshape(1, 6 * 8 * size, 8 * size, 2)
     looked_up = torch.nn.functional.grid_sample(wrapped, grid, padding_mode="border", align_corners=False)
@@ -56,7 +56,7 @@ def from_latlong(image: Float[Tensor, "H W 3"], size: int) -> Float[Tensor, "6 S
 
 
 def latlong_directions(height: int, device: str | torch.device = "cpu") -> Float[Tensor, "H W 3"]:
-    """Unit vectors of the pixels of a `height` x 2 `height` image, to look a cube map up with."""
+    """Unit vectors of the pixels of an image of `height` x 2 `height`, by which a cube map can be looked up."""
     polar = (torch.arange(height, device=device) + 0.5) * (torch.pi / height)
     azimuth = (torch.arange(2 * height, device=device) + 0.5) * (torch.pi / height) - torch.pi
     polar, azimuth = torch.meshgrid(polar, azimuth, indexing="ij")
@@ -64,13 +64,13 @@ def latlong_directions(height: int, device: str | torch.device = "cpu") -> Float
 
 
 def turned(cube: Float[Tensor, "6 S S 3"], R_new_old: Float[Tensor, "3 3"]) -> Float[Tensor, "6 S S 3"]:
-    """The same light in a rotated frame: each texel the mean of 4 x 4 of the old ones, exact for quarter turns."""
+    """The same light in a rotated frame; each texel is the mean of 4 x 4 lookups in the old map, exact for quarter turns."""
     size = cube.shape[1]
     to = directions(4 * size, cube.device) @ R_new_old.to(
         cube
-    )  # rows times R is R transposed times columns: to the old frame
+    )  # a row vector times R is R transposed times the column vector, which leads to the old frame
     axes = torch.tensor(FACE_AXES, dtype=cube.dtype, device=cube.device)
-    along = torch.einsum("fhwc,kac->fhwka", to, axes)  # per old face k: main axis, s, t
+    along = torch.einsum("fhwc,kac->fhwka", to, axes)  # components along main axis, s and t of each old face k
     face = along[..., 0].argmax(-1)
     main, s, t = along.gather(-2, face[..., None, None].expand(*face.shape, 1, 3))[..., 0, :].unbind(-1)
     column, row = (((x / main + 1) * (size / 2)).long().clamp(0, size - 1) for x in (s, t))

@@ -1,8 +1,8 @@
-"""Environment light prefiltered for shading: linear operators, made once, that take a cube map to what surfaces see of it.
+"""Environment light prefiltered for shading, by linear operators that are made once per size of cube map.
 
-Level 0 of the stack is the cube map itself; each further level has half the texels a side and a wider GGX lobe, filtered
-from the 2 x 2 means of the level's own size (Karis 2013; view and normal along the reflected ray). The irradiance, over pi,
-is a small cube map of its own. Rows of every operator sum to one, so a constant sky stays what it is.
+Level 0 of the stack is the cube map itself. Each further level has half as many texels per side and a wider GGX lobe; it is
+filtered from the cube map averaged down to its own size (Karis 2013, who takes view and normal along the reflected ray). The
+irradiance divided by pi is a small cube map of its own. The rows of every operator sum to one, so a constant sky stays constant.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from torch import Tensor
 
 from recon_lib.shading import cubemap, ggx
 
-SMALLEST = 4  # texels a side of the level for roughness 1
-IRRADIANCE_SIZE = 8
-SUBSAMPLES = 2  # directions along a texel's side when an operator is made
+SMALLEST = 4  # texels per side of the last level, which is for roughness 1
+IRRADIANCE_SIZE = 8  # texels per side of the irradiance
+SUBSAMPLES = 2  # directions per texel side when an operator is made
 MIRROR = 0.08  # roughness of level 0
 
 
 @dataclass(frozen=True, eq=False)
 class Operators:
-    """How a cube map of one size becomes a `Light`. `table` is the split sum's; it does not depend on the light."""
+    """The matrices that turn a cube map of one size into a `Light`. `table` is `ggx.split_sum_table`."""
 
-    size: int
+    size: int  # texels per side
     roughness: Float[Tensor, " K"]  # of each level
-    specular: tuple[Tensor, ...]  # per level from 1 on, 6RR x 6RR
+    specular: tuple[Tensor, ...]  # per level from 1 on, 6RR x 6RR for a level of R texels per side
     diffuse: Float[Tensor, "D D"]
     table: Float[Tensor, "R V 2"]
 
@@ -35,17 +35,17 @@ class Operators:
 class Light(NamedTuple):
     """Prefiltered light."""
 
-    specular: tuple[Tensor, ...]  # cube maps, 6 R R 3 each, half the size of the one before
-    irradiance: Float[Tensor, "6 R R 3"]  # over pi: a white diffuse surface looks like this
+    specular: tuple[Tensor, ...]  # cube maps, 6 R R 3 each, every one half the size of the one before
+    irradiance: Float[Tensor, "6 R R 3"]  # divided by pi: the radiance of a white diffuse surface
     roughness: Float[Tensor, " K"]  # of each level of `specular`
     table: Float[Tensor, "R V 2"]
 
 
 @cache
 def operators(size: int, device: str | torch.device = "cpu") -> Operators:
-    """For cube maps of `size` texels a side.
+    """The operators for cube maps of `size` texels per side.
 
-    Raises ValueError for a size that is not a power of two from 16 on.
+    Raises ValueError for a size that is not a power of two, or is less than 16.
     """
     if size < 16 or size & (size - 1):
         raise ValueError(f"environment light: {size} texels along a side, need a power of two from 16 on")
@@ -60,12 +60,12 @@ def operators(size: int, device: str | torch.device = "cpu") -> Operators:
 
 
 def of_cube(cube: Float[Tensor, "6 S S 3"]) -> Light:
-    """`prefilter` with the operators for its size and device, which are made once."""
+    """Prefilters a cube map with the operators for its size and device, which are made once."""
     return prefilter(cube, operators(cube.shape[1], cube.device))
 
 
 def prefilter(cube: Float[Tensor, "6 S S 3"], operators: Operators) -> Light:
-    """Linear in `cube`; gradients reach it through every level."""
+    """Prefilters a cube map. The result is linear in `cube`, and gradients reach it through every level."""
     levels, specular, irradiance = cube, [cube], None
     for operator in operators.specular:
         levels = cubemap.halved(levels)
@@ -77,7 +77,10 @@ def prefilter(cube: Float[Tensor, "6 S S 3"], operators: Operators) -> Light:
 
 
 def _operator(size: int, lobe, device) -> Tensor:
-    """Rows: what each texel's direction gathers, by `lobe(cosine)` times solid angle, from each texel; they sum to one."""
+    """The matrix whose rows are the weights with which each texel's direction gathers light from all texels.
+
+    Weights are `lobe(cosine)` times solid angle, divided by their sum.
+    """
     to = cubemap.directions(size, device).reshape(-1, 3)
     fine = cubemap.directions(size * SUBSAMPLES, device)
     area = cubemap.solid_angles(size * SUBSAMPLES, device).expand(6, -1, -1)

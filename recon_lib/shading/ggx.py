@@ -1,19 +1,19 @@
-"""The GGX microfacet lobe (Walter et al. 2007) and what it reflects of a white sky: the table of the split sum.
+"""The GGX microfacet lobe (Walter et al. 2007), and the share of uniform light that it reflects: the split sum's table.
 
-Reflected share of uniform light = F0 * scale + bias, both functions of n.v and roughness (Karis 2013, equations 7 and 8).
+The share is F0 * scale + bias; scale and bias are functions of n.v and roughness (Karis 2013, equations 7 and 8).
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-TABLE_SIZE = 64
-SAMPLES = 512  # directions a table entry
+TABLE_SIZE = 64  # entries per axis
+SAMPLES = 512  # directions per table entry
 MIN_ALPHA = 1e-4
 
 
 def distribution(n_dot_h: Float[Tensor, "*S"], alpha: float | Float[Tensor, "*#S"]) -> Float[Tensor, "*S"]:
-    """D(h) per steradian; the integral of D(h) n.h over the half sphere is one."""
+    """D(h) of half vectors, per steradian; the integral of D(h) n.h over the half sphere is one."""
     a2 = alpha * alpha
     return a2 / (torch.pi * (n_dot_h.square() * (a2 - 1) + 1).square())
 
@@ -21,7 +21,7 @@ def distribution(n_dot_h: Float[Tensor, "*S"], alpha: float | Float[Tensor, "*#S
 def visibility(
     n_dot_l: Float[Tensor, "*#S"], n_dot_v: Float[Tensor, "*#S"], alpha: Float[Tensor, "*#S"]
 ) -> Float[Tensor, "*S"]:
-    """Height-correlated Smith masking and shadowing, over 4 n.l n.v (Heitz 2014, equation 99)."""
+    """Height-correlated Smith masking and shadowing, divided by 4 n.l n.v (Heitz 2014, equation 99)."""
     a2 = alpha * alpha
     left = n_dot_v * (n_dot_l.square() * (1 - a2) + a2).sqrt()
     right = n_dot_l * (n_dot_v.square() * (1 - a2) + a2).sqrt()
@@ -43,7 +43,7 @@ def half_vectors(alpha: Float[Tensor, "*S"], count: int) -> Float[Tensor, "*S K 
 
 
 def split_sum_table(device: str | torch.device = "cpu") -> Float[Tensor, "R V 2"]:
-    """(scale, bias) by importance sampling; rows are roughness, columns n.v, both at texel centres from 0 to 1."""
+    """The table of (scale, bias), by importance sampling. Rows are roughness, columns n.v, both at texel centres, 0 to 1."""
     centre = (torch.arange(TABLE_SIZE, device=device) + 0.5) / TABLE_SIZE
     roughness, n_dot_v = torch.meshgrid(centre, centre, indexing="ij")
     alpha = roughness.square()

@@ -1,6 +1,6 @@
-"""Outgoing light of metallic-roughness surfaces (glTF 2.0, appendix B) under prefiltered environment light.
+"""The light that metallic-roughness surfaces (glTF 2.0, appendix B) send to the eye under prefiltered environment light.
 
-Vectors and colours are planar, 3 P: torch adds up three planes several times faster than a last axis of three.
+Vectors and colours are planar, 3 P, because torch sums over three planes several times faster than over a last axis of three.
 """
 
 import torch
@@ -17,7 +17,7 @@ GRAZING = 0.1  # a shading normal is bent towards the viewer until n.v is at lea
 def shading_normals(
     smooth: Float[Tensor, "3 P"], offset: Float[Tensor, "3 P"], to_eye: Float[Tensor, "3 P"]
 ) -> Float[Tensor, "3 P"]:
-    """Unit normals of the surface plus its texture's offset, turned into the half space that the eye sees."""
+    """Unit normals of the surface plus the material's offset, bent towards the eye until n.v is at least about GRAZING."""
     n = _unit(_unit(smooth) + offset)
     n_dot_v = (n * to_eye).sum(0, keepdim=True)
     return _unit(n + (GRAZING - n_dot_v).clamp_min(0) * to_eye)
@@ -27,7 +27,7 @@ def shade(
     base_colour: Float[Tensor, "3 P"], orm: Float[Tensor, "3 P"], normal: Float[Tensor, "3 P"],
     to_eye: Float[Tensor, "3 P"], light: Light, raster: Rasteriser,
 ) -> Float[Tensor, "3 P"]:  # fmt: skip
-    """Linear radiance towards the eye. `normal` and `to_eye` are unit vectors; `orm` is (occlusion, roughness, metallic)."""
+    """The linear radiance towards the eye. `normal` and `to_eye` are unit vectors; `orm`: occlusion, roughness, metallic."""
     occlusion, roughness, metallic = orm.split(1)
     n_dot_v = (normal * to_eye).sum(0, keepdim=True)
     reflected = 2 * n_dot_v * normal - to_eye
@@ -37,14 +37,14 @@ def shade(
     diffuse = raster.texture(light.irradiance[None], normal.T[None, None], boundary_mode="cube")[0, 0].T.contiguous()
     dielectric = 1 - metallic
     F0 = DIELECTRIC_F0 * dielectric + base_colour * metallic
-    left = 1 - (DIELECTRIC_F0 * scale + bias)  # what a dielectric's surface lets through: nothing outshines its sky
+    left = 1 - (DIELECTRIC_F0 * scale + bias)  # not reflected by a dielectric's surface, so nothing outshines its sky
     return occlusion * (base_colour * (dielectric * left) * diffuse + lobe * (F0 * scale + bias))
 
 
 def specular_light(
     light: Light, direction: Float[Tensor, "3 P"], roughness: Float[Tensor, " P"], raster: Rasteriser
 ) -> Float[Tensor, "3 P"]:
-    """The light that a GGX lobe of that roughness gathers around `direction`: trilinear between texels and levels."""
+    """The light that a GGX lobe of the given roughness gathers around `direction`, interpolated between texels and levels."""
     level = torch.zeros_like(roughness)
     for low, high in zip(light.roughness[:-1], light.roughness[1:], strict=True):
         level = level + ((roughness - low) / (high - low)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What can be asked of stage 5."""
+"""The parameters of stage 5."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,9 @@ from recon_lib.knobs import knob
 
 @dataclass(frozen=True)
 class PreviewConfig:
-    size: int = knob(512, "pixels along a side of a still", 64, 2048)
-    turntable_frames: int = knob(36, "pictures of one turn", 4, 360)
-    turntable_size: int = knob(320, "pixels along a side", 64, 1024)
-    viewer_faces: int = knob(6000, "triangles of the viewer's decimated copy, at most", 100, 200000)
+    """Sizes of the pictures and of the viewer's mesh."""
+
+    size: int = knob(512, "pixels along a side of each still", 64, 2048)
+    turntable_frames: int = knob(36, "pictures per turn of the turntable", 4, 360)
+    turntable_size: int = knob(320, "pixels along a side of the turntable's pictures", 64, 1024)
+    viewer_faces: int = knob(6000, "largest number of triangles in the viewer's decimated copy", 100, 200000)

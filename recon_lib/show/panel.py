@@ -1,7 +1,7 @@
-"""The fit in a notebook: a panel where a person watches, a plain loop where nobody does. Same steps, same numbers.
+"""Runs the fit in a notebook: with a panel if a person watches, as a plain loop if not, with the same steps and numbers.
 
-Both have `await driver.finished()`. The panel runs the fit as an asyncio task of the kernel, one step at a time, so the
-kernel keeps answering; every callback only sets a flag or a rate.
+In both cases a notebook awaits `driver.finished()`. The panel runs the fit as an asyncio task of the kernel, one step at a
+time, so that the kernel can answer between steps; its callbacks only set a flag or a rate.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from recon_lib.refine.headless import FitResult
 from recon_lib.refine.refine import Kept, RefineState, Setup
 from recon_lib.show import figures
 
-REFRESH_SECONDS = 1.0
+REFRESH_SECONDS = 1.0  # least time between two refreshes of curve and picture
 PANEL_SIZE = 256  # pixels along a side of the live view
 
 
 @runtime_checkable
 class Stage(Protocol):
-    """What a fit needs of its stage (`chain.run.Stage`): somebody to tell, and the run's soft limit."""
+    """What a fit needs from its stage (`chain.run.Stage`): where to report progress, and whether the time is up."""
 
     def progress(self, share: float, what: str) -> None: ...
 
@@ -43,25 +43,29 @@ class Stage(Protocol):
 
 @runtime_checkable
 class Driver(Protocol):
-    """A fit on its way; a notebook's cell awaits its end."""
+    """A running fit; a notebook's cell awaits `finished`."""
 
     async def finished(self) -> FitResult: ...
 
 
 class Headless:
-    """The fit of a kernel that nobody watches: it runs when its end is awaited."""
+    """The fit in a kernel that nobody watches; it runs when `finished` is awaited."""
 
     def __init__(self, steps: Iterator[RefineState], total: int, stage: Stage):
         self._steps, self._total, self._stage = steps, total, stage
 
     async def finished(self) -> FitResult:
+        """Runs the fit to its end, or to the run's soft limit."""
         return headless.run_to_end(self._steps, self._total, self._stage.progress, self._stage.overdue)
 
 
 def drive(
     setup: Setup, config: FitConfig, controls: Controls, raster: Rasteriser, photos: Scene, stage: Stage
 ) -> Driver:
-    """The panel where a person watches, else the plain loop. The panel's picture is the first held-out view."""
+    """Starts the panel if a person watches this kernel, else prepares the plain loop.
+
+    The panel shows the first held-out view of `photos`, or the first view if none is held out.
+    """
     steps = refine.run(setup, config, raster, controls)
     if not progress.watched():
         return Headless(steps, config.steps, stage)
@@ -80,7 +84,7 @@ def drive(
 
 
 class Panel:
-    """start | pause, stop and keep, both learning rates, the loss curve, one held-out view: photo | rendering."""
+    """Buttons (start or pause, stop and keep), sliders for both rates, the loss curve, and one photo beside its rendering."""
 
     def __init__(
         self, steps: Iterator[RefineState], total: int, controls: Controls, photo: np.ndarray,
@@ -121,7 +125,7 @@ class Panel:
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
     async def finished(self) -> FitResult:
-        """Waits until the last step, or until a person stops and keeps."""
+        """Waits for the last step, or until a person presses "stop and keep"."""
         await self._task
         return self.result
 
@@ -132,7 +136,7 @@ class Panel:
                 state = next(self._steps)
             except StopIteration:
                 break
-            except FloatingPointError as error:  # what `headless.until_broken` does, which cannot wait between steps
+            except FloatingPointError as error:  # as in `headless.until_broken`, which cannot wait between steps
                 self.result.error = str(error)
                 break
             headless.note(self.result, state)
@@ -148,7 +152,7 @@ class Panel:
         self._label.value = self.result.error or f"kept step {state.kept.step}, the best of {state.fit.step}"
 
     async def _may_go_on(self) -> bool:
-        """Waits while the fit is paused; false once it was stopped."""
+        """Waits while the fit is paused; returns False once it has been stopped."""
         while not self._running and not self._stopped:
             await asyncio.sleep(0.05)
         return not self._stopped
@@ -167,7 +171,7 @@ class Panel:
         self._toggle.description, self._toggle.icon = ("pause", "pause") if self._running else ("start", "play")
 
     def _on_rate(self, name: str, value: float) -> None:
-        """Takes effect from the next step on, which is the one that the record names."""
+        """Changes a rate from the next step on, and records the change with that step."""
         setattr(self._controls, name, value)
         step = self.result.history[-1][0] + 1 if self.result.history else 1
         self.result.changes = [c for c in self.result.changes if (c["step"], c["name"]) != (step, name)]

@@ -1,4 +1,8 @@
-"""Pictures of a finished mesh: the canonical six, a sheet of them, and a turntable. All y up, on white, sRGB, H W 3 uint8."""
+"""Pictures of a finished mesh: the six canonical views, a sheet of them, and a turntable.
+
+All are sRGB on white, H W 3 uint8, with y up. Meshes must stand upright in the sphere of radius 0.5
+(`surface.placement.stand_upright`).
+"""
 
 from collections.abc import Iterator
 from math import radians
@@ -16,18 +20,18 @@ from recon_lib.surface import meshio
 
 TURNTABLE_ELEVATION_RADIANS = radians(20)
 TURNTABLE_FOV_RADIANS = radians(26)
-TURN_MILLISECONDS = 3600
-LIGHT_HEIGHT = 128  # pixels of the light's picture
+TURN_MILLISECONDS = 3600  # duration of one turn of the turntable
+LIGHT_HEIGHT = 128  # height in pixels of the light's picture
 
 
 def canonical(mesh: Mesh, width: int, raster: Rasteriser) -> dict[str, np.ndarray]:
-    """`mesh` is `upright`."""
+    """The six canonical views by name, square, `width` pixels wide."""
     pictures = _pictures(mesh, camera.canonical_six(width), raster)
     return dict(zip(camera.CANONICAL_VIEWS, pictures, strict=True))
 
 
 def turntable(mesh: Mesh, frames: int, width: int, raster: Rasteriser) -> Iterator[np.ndarray]:
-    """`mesh` is `upright`; one full turn."""
+    """The pictures of one full turn, `frames` square ones, `width` pixels wide."""
     distance = camera.CANONICAL_DISTANCE
     return _pictures(
         mesh, camera.orbit(frames, TURNTABLE_ELEVATION_RADIANS, distance, TURNTABLE_FOV_RADIANS, width), raster
@@ -35,7 +39,7 @@ def turntable(mesh: Mesh, frames: int, width: int, raster: Rasteriser) -> Iterat
 
 
 def material(mesh: Mesh, raster: Rasteriser) -> dict[str, np.ndarray]:
-    """The mesh's textures and its light, which is shown latitude-longitude and as bright as its brightest spot allows."""
+    """Pictures of the mesh's textures and of its light, which is latitude-longitude and scaled so that its maximum is white."""
     pictures = {"colour" if mesh.light is None else "base colour": np.asarray(meshio.texture_image(mesh))}
     if mesh.light is None:
         return pictures
@@ -49,12 +53,13 @@ def material(mesh: Mesh, raster: Rasteriser) -> dict[str, np.ndarray]:
 
 
 def sheet(pictures: dict[str, np.ndarray], columns: int = 3) -> np.ndarray:
+    """Pictures of one size side by side, row after row; their number must be a multiple of `columns`."""
     rows = [list(pictures.values())[i : i + columns] for i in range(0, len(pictures), columns)]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
 def save(folder: Path, pictures: dict[str, np.ndarray], frames: list[np.ndarray]) -> None:
-    """`<name>.png` for each picture, sheet.png of all, turntable.webp of the frames: one turn in about 3 s."""
+    """Writes `<name>.png` for each picture, sheet.png with all of them, and turntable.webp: one turn in TURN_MILLISECONDS."""
     for name, picture in pictures.items():
         Image.fromarray(picture).save(folder / f"{name}.png")
     Image.fromarray(sheet(pictures)).save(folder / "sheet.png")
@@ -70,7 +75,7 @@ def _pictures(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> Iterator[np.n
 
 
 def reading(mesh: Mesh, folder: Path) -> str:
-    """In words, what was drawn and where it lies. `mesh` stands upright in the sphere of radius 0.5."""
+    """Sentences for the notebook's Reading: the mesh's proportions, and the files in `folder`."""
     width, height, depth = (mesh.verts.max(0).values - mesh.verts.min(0).values).tolist()
     longest = max(width, height, depth)
     size = " : ".join(f"{side / longest:.2f}" for side in (width, height, depth))

@@ -1,4 +1,4 @@
-"""3-D viewers: a live one for a notebook somebody watches, and a page that holds everything and opens offline."""
+"""3-D viewers: a live one for a notebook that a person watches, and a self-contained page that opens offline."""
 
 import warnings
 from dataclasses import replace
@@ -18,16 +18,16 @@ LIGHT_TEXTURE = 512  # texels along a side of the decimated copy
 
 
 def show_mesh(mesh: Mesh, raster: Rasteriser, width: int = 640, height: int = 480):
-    """A pythreejs widget that orbits with the mouse; `mesh` is y up, in the sphere of radius 0.5 around the origin.
+    """A pythreejs widget in which the mouse orbits; `mesh` is y up, in the sphere of radius 0.5 around the origin.
 
-    Live only: exported HTML shows pythreejs blank offline. `save` is for files.
+    It works only in a live notebook: exported HTML shows it blank when offline. Use `save` for files.
     """
     import pythreejs as three
 
     mesh = bake.bake_light(mesh, raster)
     faces, uv_faces = mesh.faces.long(), mesh.uv_faces.long()
     pairs, index = torch.unique(torch.stack([faces.reshape(-1), uv_faces.reshape(-1)]), dim=1, return_inverse=True)
-    # three.js: first row at v = 0, v up
+    # In three.js, v points up and the first row of an image is at v = 0.
     image = np.asarray(meshio.texture_image(mesh).convert("RGBA").transpose(Image.Transpose.FLIP_TOP_BOTTOM))
     uvs = mesh.uvs[pairs[1]] * torch.tensor([1.0, -1]) + torch.tensor([0.0, 1])
     with warnings.catch_warnings():
@@ -52,8 +52,8 @@ def show_mesh(mesh: Mesh, raster: Rasteriser, width: int = 640, height: int = 48
 
 
 def save(path: Path, mesh: Mesh, most_faces: int, raster: Rasteriser) -> None:
-    """A self-contained HTML page with three.js and a decimated copy of `mesh` (y up) inside."""
+    """Writes a self-contained HTML page with three.js and a decimated copy of `mesh` (y up)."""
     light = simplify.decimated_copy(bake.bake_light(mesh, raster), most_faces, LIGHT_TEXTURE, raster)
-    # trimesh's page decodes the texture to linear light and shows that as it is; encoded twice, it comes out right.
+    # trimesh's page decodes the texture to linear light and shows that unchanged, so the texture is encoded twice.
     light = replace(light, texture=colour.linear_to_srgb(light.texture.clamp(0, 1)))
     path.write_text(scene_to_html(meshio.textured_scene(light, np.array([0.0, 1.0, 0.0]))))

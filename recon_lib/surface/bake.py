@@ -1,4 +1,4 @@
-"""A lit mesh made unlit: for viewers, files and tools that have no environment light."""
+"""Bakes the light of a lit mesh into its texture, for viewers, files and tools that have no environment light."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from recon_lib.surface import uv
 
 
 def bake_light(mesh: Mesh, raster: Rasteriser) -> Mesh:
-    """Every texel as it looks from straight above it; a mesh without a light is returned as it is."""
+    """The unlit mesh whose texels show the colours seen along the normals; an unlit mesh is returned unchanged."""
     if mesh.light is None:
         return mesh
     height, width = mesh.texture.shape[:2]

@@ -1,6 +1,6 @@
-"""Is a mesh a solid? Edges, fans, winding, bodies and faces of an indexed mesh whose seams are merged.
+"""Checks whether a mesh is a solid: edges, fans, winding, bodies and faces of an indexed mesh whose seams are merged.
 
-Values are counts of offenders, so 0 is right everywhere but for `bodies`. Axes: V vertices, F faces.
+Each value counts offenders, so 0 is right for all but `bodies`, where 1 is right. Axes: V vertices, F faces.
 """
 
 from typing import NamedTuple
@@ -17,20 +17,23 @@ DEGENERATE_HEIGHT = 1e-6  # smallest height of a face, relative to the mesh's di
 
 
 class MeshChecks(NamedTuple):
-    open_edges: int  # edges of one face
-    non_manifold_edges: int  # edges of more than two faces
+    """The counts of one mesh."""
+
+    open_edges: int  # edges that only one face has
+    non_manifold_edges: int  # edges that more than two faces have
     non_manifold_vertices: int  # vertices whose faces form more than one fan
-    flipped_edges: int  # edges that two faces run along the same way
-    bodies: int  # pieces connected through vertices
-    degenerate_faces: int  # faces of no height, or using a vertex twice
+    flipped_edges: int  # edges along which two faces run in the same direction
+    bodies: int  # parts connected through vertices
+    degenerate_faces: int  # faces without height, or with the same vertex twice
     non_finite_vertices: int
 
     def is_solid(self) -> bool:
-        """Closed, manifold, consistently wound, one body, nothing degenerate."""
+        """Whether the mesh is closed, manifold, consistently wound, one body, finite and without degenerate faces."""
         return self == MeshChecks(0, 0, 0, 0, 1, 0, 0)
 
 
 def check_mesh(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> MeshChecks:
+    """Counts what `MeshChecks` lists. Vertices are compared by index, so texture seams must be welded before."""
     v, f = verts.double().numpy(), faces.numpy().astype(np.int64)
     start, end = f[:, [0, 1, 2]].ravel(), f[:, [1, 2, 0]].ravel()
     low, high = np.minimum(start, end), np.maximum(start, end)
@@ -46,7 +49,7 @@ def check_mesh(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> MeshCh
 
 
 def _split_vertices(f: np.ndarray, edge: np.ndarray) -> int:
-    """Corners (face, vertex) are joined across the edges that leave their vertex; a sound vertex has one group."""
+    """The number of vertices with more than one fan: corners (face, vertex) are joined across the edges at their vertex."""
     corner = np.arange(f.size).reshape(f.shape)
     # Edge e of a face runs from corner e to corner e + 1: both corners touch it.
     touched = np.concatenate([corner.ravel(), np.roll(corner, -1, axis=1).ravel()])

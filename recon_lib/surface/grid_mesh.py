@@ -12,9 +12,12 @@ from recon_lib.surface import simplify
 def mesh_of_field(
     field: np.ndarray, origin: np.ndarray, spacing: float, faces: int, progress: Progress = silent
 ) -> Mesh:
-    """The zero set of a field of distances, positive at its border, in at most `faces` even triangles."""
+    """The zero set of a field (X Y Z) that is positive at its border, as a closed mesh of at most `faces` even triangles.
+
+    `origin` is the position of grid point (0, 0, 0), `spacing` the distance between grid points.
+    """
     progress(0.0, "meshing")
-    # The field grows outwards; scikit-image then winds faces so that normals point up the gradient: outwards.
+    # scikit-image winds faces so that normals point along the gradient, and the field grows outwards.
     verts, triangles, _, _ = measure.marching_cubes(field, 0.0, spacing=(spacing,) * 3)
     progress(0.25, "remeshing")
     remeshed = simplify.remesh_evenly(verts + origin, np.ascontiguousarray(triangles), faces)
@@ -23,7 +26,7 @@ def mesh_of_field(
 
 
 def keep_largest_body(field: np.ndarray, spacing: float) -> np.ndarray:
-    """Keeps the largest body and fills what no outside air reaches."""
+    """The field (X Y Z) with only its largest body, whose hollows are filled. Raises ValueError if nothing is negative."""
     bodies, count = ndimage.label(field < 0)
     if count == 0:
         raise ValueError("visual hull: the object is thinner than the grid; raise resolution")

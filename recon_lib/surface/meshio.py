@@ -1,11 +1,11 @@
-"""Meshes in files.
+"""Reads and writes mesh files.
 
-`save` writes mesh.glb and mesh.obj (+ .mtl, .png) in glTF's frame, y up, and mesh.ply in the world frame; the manifest that
-it returns holds for each file `T_world_file`, the 4 x 4 that maps the file's coordinates to the world. The GLB comes first,
-and none of the others can cost it. A lit mesh is written as glTF's metallic-roughness material with tangents and a normal
-map, and its light as light.hdr, latitude-longitude (`shading.cubemap`), in the GLB's frame; OBJ and PLY show base colour.
-An unlit mesh is baked light, and so is its GLB's material (KHR_materials_unlit). Images are 8 bit: base colour sRGB, the
-others linear. trimesh keeps v up and flips it for glTF; `mesh` has v down.
+`save` writes mesh.glb and mesh.obj (+ .mtl, .png) in glTF's frame, y up, and mesh.ply in the world frame. The manifest that it
+returns holds for each file `T_world_file`, the 4 x 4 that maps the file's coordinates to the world. The GLB is written first,
+and stays even if another file fails. A lit mesh gets glTF's metallic-roughness material with tangents and a normal map; its
+light becomes light.hdr, latitude-longitude (`shading.cubemap`), in the GLB's frame; OBJ and PLY show only the base colour. The
+colours of an unlit mesh are final, so its GLB uses KHR_materials_unlit. Images have 8 bits: base colour sRGB, all others
+linear. trimesh has v up and flips it for glTF; `mesh` has v down.
 """
 
 import json
@@ -34,13 +34,16 @@ NORMAL_ZERO = 128 / 255  # what an 8-bit normal map holds for 0, so that a flat 
 
 
 def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
-    """Writes the three files into `folder`; returns {"files": {name: {"T_world_file"}}, "failed": {name: reason}}."""
+    """Writes the mesh files into `folder`; returns {"files": {name: {"T_world_file"}}, "failed": {name: reason}}.
+
+    `up` is the world's up vector (3). Raises an error if the GLB or the light cannot be written.
+    """
     T_file_world = frames.up_to_y(up)
     T_world_file = np.linalg.inv(T_file_world).tolist()
     split = _split(mesh, T_file_world)
     (folder / "mesh.glb").write_bytes(textured_scene(mesh, up).export())
     manifest: dict[str, dict[str, Any]] = {"files": {"mesh.glb": {"T_world_file": T_world_file}}, "failed": {}}
-    if mesh.light is not None:  # a lit mesh is not whole without it: an error here is one of the GLB
+    if mesh.light is not None:  # a lit mesh is useless without its light, so an error here is raised, as for the GLB
         hdr.write_light(folder / "light.hdr", mesh.light, torch.from_numpy(T_file_world[:3, :3]).float())
         manifest["files"]["light.hdr"] = {"T_world_file": T_world_file, "cube_size": mesh.light.shape[1]}
     for name, write, T in (
@@ -58,13 +61,16 @@ def save(mesh: Mesh, folder: Path, up: np.ndarray) -> dict:
 
 
 def written_sentence(manifest: dict) -> str:
-    """In words, what `save` wrote and what it could not."""
+    """One sentence: the files that `save` wrote, and those that it could not write."""
     failed = "".join(f" NOT WRITTEN: {name}, {reason}." for name, reason in manifest["failed"].items())
     return f"written: {', '.join(manifest['files'])}.{failed}"
 
 
 def load_from(run_dir: Path, name: str) -> Mesh:
-    """A stage's mesh, such as "coarse/mesh.glb", in the world: the folder's manifest says how."""
+    """A stage's mesh, such as "coarse/mesh.glb", moved to the world by the manifest in the same folder, with its light.
+
+    Raises ValueError if there is no manifest.
+    """
     path = run_dir / name
     manifest = path.parent / f"{path.parent.name}.json"
     if not manifest.exists():
@@ -80,10 +86,10 @@ def load_from(run_dir: Path, name: str) -> Mesh:
 def load(
     path: Path, T_world_file: np.ndarray | None = None, light: Path | None = None, light_size: int = hdr.CUBE_SIZE
 ) -> Mesh:
-    """Reads a textured GLB or OBJ, welds its seams, and moves it to the world. With a light, which is in the file's frame
-    and becomes a cube map of `light_size` texels a side, it is a lit mesh.
+    """Reads a textured GLB or OBJ, welds its seams, and moves it to the world.
 
-    Raises ValueError for a file without faces, without texture coordinates or without a base-colour image.
+    With `light`, a .hdr image in the file's frame, the mesh is lit by a cube map of `light_size` texels per side. Raises
+    ValueError for a file without faces, without texture coordinates or without a base-colour image.
     """
     loaded = trimesh.load_mesh(path, process=False)
     if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
@@ -107,9 +113,9 @@ def load(
 
 
 def relight(mesh: Mesh, image: Path) -> Mesh:
-    """A lit mesh under another sky: a latitude-longitude HDR image whose top row is the world's +y.
+    """The lit mesh under another light: a latitude-longitude HDR image whose top row is the world's +y.
 
-    Raises ValueError for an unlit mesh, whose colours are of the light that it was seen in.
+    Raises ValueError for an unlit mesh, whose colours contain the light in which it was seen.
     """
     if mesh.light is None:
         raise ValueError("relit: the mesh is unlit, its light is baked into its colours; need one with a material")
@@ -117,6 +123,7 @@ def relight(mesh: Mesh, image: Path) -> Mesh:
 
 
 def texture_image(mesh: Mesh) -> Image.Image:
+    """The texture as an 8-bit sRGB picture."""
     return Image.fromarray((colour.linear_to_srgb(mesh.texture.clamp(0, 1)) * 255).round().byte().numpy())
 
 
@@ -125,7 +132,7 @@ def _is_unlit(path: Path) -> bool:
 
 
 def _material(mesh: Mesh, material: PBRMaterial) -> Material:
-    """Occlusion, roughness, metallic and normal offsets of a glTF material; what it does not have takes glTF's defaults."""
+    """Occlusion, roughness, metallic and normal offsets of a glTF material, with glTF's defaults for what it lacks."""
     packed, normals = getattr(material, "metallicRoughnessTexture", None), getattr(material, "normalTexture", None)
     images = [image for image in (packed, normals) if image is not None]
     width, height = images[0].size if images else (1, 1)
@@ -146,7 +153,7 @@ def _material(mesh: Mesh, material: PBRMaterial) -> Material:
 
 
 def _material_images(mesh: Mesh) -> tuple[Image.Image, Image.Image]:
-    """(occlusion, roughness, metallic) and the tangent-space normal map."""
+    """Two pictures: occlusion, roughness and metallic in one, and the tangent-space normal map."""
     orm = (mesh.material.occlusion_roughness_metallic.clamp(0, 1) * 255).round().byte().numpy()
     tangent = normal_map.from_offsets(mesh, cpu) * (1 - NORMAL_ZERO) + NORMAL_ZERO
     return Image.fromarray(orm), Image.fromarray((tangent.clamp(0, 1) * 255).round().byte().numpy())
@@ -157,7 +164,7 @@ def _tensor(array) -> torch.Tensor:
 
 
 def _split(mesh: Mesh, T_file_world: np.ndarray) -> trimesh.Trimesh:
-    """One vertex for each (position, texture coordinate) in use, as the file formats want it."""
+    """The mesh with one vertex per used pair of position and texture coordinate, as the file formats need it."""
     pairs, faces = (tensor.numpy() for tensor in normal_map.split(mesh))
     R, t = T_file_world[:3, :3], T_file_world[:3, 3]
     verts = (mesh.verts.double().numpy() @ R.T + t).astype(np.float32)
@@ -172,7 +179,7 @@ def _split(mesh: Mesh, T_file_world: np.ndarray) -> trimesh.Trimesh:
 
 
 class GltfScene(trimesh.Scene):
-    """A trimesh scene whose GLB says what trimesh cannot: that colours are final, or which way tangents point."""
+    """A trimesh scene whose GLB also states what trimesh cannot write: that colours are final, or the tangents."""
 
     def export(self, file_obj=None, file_type: str = "glb", **kwargs) -> bytes:
         assert file_obj is None and file_type == "glb"
@@ -180,7 +187,7 @@ class GltfScene(trimesh.Scene):
 
 
 def textured_scene(mesh: Mesh, up: np.ndarray) -> GltfScene:
-    """One textured mesh, y up."""
+    """A scene with the one textured mesh, turned so that the world's `up` is y."""
     T_file_world = frames.up_to_y(up)
     textured = _split(mesh, T_file_world)
     if mesh.light is None:
@@ -205,7 +212,7 @@ def _finish(tree: dict) -> None:
             tree["extensionsUsed"] = ["KHR_materials_unlit"]
             material["extensions"] = {"KHR_materials_unlit": {}}
     for part in tree["meshes"]:
-        for primitive in part["primitives"]:  # trimesh writes only its own attributes without an underscore
+        for primitive in part["primitives"]:  # trimesh writes attributes that it does not know only with an underscore
             if "_TANGENT" in primitive["attributes"]:
                 primitive["attributes"]["TANGENT"] = primitive["attributes"].pop("_TANGENT")
 

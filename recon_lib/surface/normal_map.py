@@ -1,7 +1,7 @@
-"""Tangent-space normal maps, as glTF wants them, from and to the offsets that a `Mesh` keeps in its own frame.
+"""Converts between glTF's tangent-space normal maps and the normal offsets that a `Mesh` keeps in its own frame.
 
-Tangents follow the texture coordinates: t along +u, b = w (n x t) along the image's up, that is -v. They are stated in the
-file, so every reader sees the same frame. A map's texel m stands for the normal t m_x + b m_y + n m_z.
+Tangents follow the texture coordinates: t along +u, b = w (n x t) along the image's up direction, that is -v. They are written
+to the file, so every reader uses the same frame. A texel m of the map means the normal t m_x + b m_y + n m_z.
 Axes: S vertices split at texture seams, F faces, H W texels.
 """
 
@@ -15,14 +15,14 @@ from recon_lib.surface import uv
 
 
 def split(mesh: Mesh) -> tuple[Int[Tensor, "S 2"], Int[Tensor, "F 3"]]:
-    """(vertex, texture coordinate) pairs in use, each once, and the faces that index them."""
+    """The used pairs (vertex, texture coordinate), each once, and the faces as indices into them."""
     pairs = torch.stack([mesh.faces.long().reshape(-1), mesh.uv_faces.long().reshape(-1)], -1)
     unique, index = torch.unique(pairs, dim=0, return_inverse=True)
     return unique, index.reshape(-1, 3).int()
 
 
 def tangents(mesh: Mesh) -> Float[Tensor, "S 4"]:
-    """Unit tangents square to the normals, and the sign w, of the split vertices."""
+    """Per split vertex, the unit tangent t (perpendicular to the normal) and the sign w."""
     pairs, faces = split(mesh)
     normal = vertex_normals(mesh.verts, mesh.faces)[pairs[:, 0]]
     place, at = mesh.verts[pairs[:, 0]][faces.long()], mesh.uvs[pairs[:, 1]][faces.long()]
@@ -33,7 +33,7 @@ def tangents(mesh: Mesh) -> Float[Tensor, "S 4"]:
     corner = faces.long().reshape(-1)
     u, v = (torch.zeros_like(normal).index_add(0, corner, x.repeat_interleave(3, 0)) for x in (along_u, along_v))
     t = u - normal * (u * normal).sum(-1, keepdim=True)
-    # Without a direction of u, any tangent will do.
+    # Where u has no direction, any tangent is as good as another.
     spare = torch.linalg.cross(normal, normal.roll(1, -1) + normal.new_tensor([0.3, 0.5, 0.7]))
     t = torch.nn.functional.normalize(torch.where(t.norm(dim=-1, keepdim=True) > 1e-12, t, spare), dim=-1)
     w = torch.where((torch.linalg.cross(normal, t) * -v).sum(-1, keepdim=True) < 0, -1.0, 1.0)
@@ -41,7 +41,7 @@ def tangents(mesh: Mesh) -> Float[Tensor, "S 4"]:
 
 
 def from_offsets(mesh: Mesh, raster: Rasteriser) -> Float[Tensor, "H W 3"]:
-    """The map of a mesh with a material: unit vectors; texels outside the charts hold what the nearest inside holds."""
+    """The normal map of a mesh with a material, as unit vectors; texels outside the charts copy the nearest inside."""
     normal, frame, known = _frames(mesh, raster)
     wanted = torch.nn.functional.normalize(normal + mesh.material.normal_offset, dim=-1)
     m = torch.linalg.solve(frame, wanted[..., None])[..., 0]
@@ -49,14 +49,14 @@ def from_offsets(mesh: Mesh, raster: Rasteriser) -> Float[Tensor, "H W 3"]:
 
 
 def to_offsets(mesh: Mesh, normal_map: Float[Tensor, "H W 3"], raster: Rasteriser) -> Float[Tensor, "H W 3"]:
-    """Inverse of `from_offsets`; of `mesh.material` only the resolution counts."""
+    """The inverse of `from_offsets`; only the resolution of `mesh.material` is used."""
     normal, frame, known = _frames(mesh, raster)
     n = torch.nn.functional.normalize((frame @ normal_map[..., None])[..., 0], dim=-1)
     return uv.dilate(n - normal, known)
 
 
 def _frames(mesh: Mesh, raster: Rasteriser) -> tuple[Tensor, Tensor, Tensor]:
-    """Per texel the unit normal, the matrix with columns t, b, n, and whether a face is there."""
+    """Per texel, the unit normal, the matrix with columns t, b, n, and whether a face covers it."""
     height, width = mesh.material.values.shape[:2]
     pairs, faces = split(mesh)
     rast = uv.atlas_raster(mesh.uvs[pairs[:, 1]], faces, (height, width), raster)

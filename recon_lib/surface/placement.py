@@ -1,4 +1,4 @@
-"""A mesh moved by a similarity: its material's normal offsets and its light turn with it."""
+"""Moves a mesh by a similarity."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from recon_lib.shading import cubemap
 
 
 def transform(mesh: Mesh, T: Float[Tensor, "4 4"]) -> Mesh:
-    """A similarity; its rotation turns the material's normal offsets and the light, too."""
+    """The mesh moved by a similarity `T`, whose rotation also turns the material's normal offsets and the light."""
     R = frames.rotation_of(T)
     moved = replace(mesh, verts=mesh.verts @ T[:3, :3].T + T[:3, 3])
     if mesh.light is None or torch.equal(R.round(decimals=6), torch.eye(3)):
@@ -23,7 +23,10 @@ def transform(mesh: Mesh, T: Float[Tensor, "4 4"]) -> Mesh:
 
 
 def stand_upright(mesh: Mesh, up: np.ndarray) -> Mesh:
-    """The mesh with +y up, its box's middle at the origin, in the sphere of radius 0.5: what the canonical rig looks at."""
+    """The mesh as the canonical rig sees it: +y up, the middle of its box at the origin, inside the sphere of radius 0.5.
+
+    `up` is the world's up vector (3).
+    """
     turned = transform(mesh, torch.from_numpy(frames.up_to_y(up)).float())
     T = frames.unit_frame(turned.verts)
     T[:3] /= 2

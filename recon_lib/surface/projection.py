@@ -1,4 +1,4 @@
-"""Between photos and a mesh's texture: the photos' colours brought onto it, and how well it then explains photos.
+"""Projects photos onto a mesh's texture, and measures how well the textured mesh explains photos.
 
 Axes: B photos, H W texels or pixels.
 """
@@ -17,11 +17,11 @@ from recon_lib.progress import Progress
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import uv
 
-VALIDATED_AT_ONCE = 4  # photos
+VALIDATED_AT_ONCE = 4  # photos per rendering
 
 
 def paint(mesh: Mesh, photos: Photos, texture_size: int, raster: Rasteriser, progress: Progress) -> Mesh:
-    """A mesh without texture coordinates unwrapped and given the photos' mean colours, on the raster's device."""
+    """Unwraps a mesh and gives it the photos' mean colours as its texture; the result is on the rasteriser's device."""
     progress(0.5, "unwrapping")
     uvs, uv_faces, shape = uv.unwrap(mesh.verts.cpu(), mesh.faces.cpu(), texture_size)
     blank = meshes.on_device(replace(mesh, uvs=uvs, uv_faces=uv_faces, texture=torch.zeros(*shape, 3)), raster.DEVICE)
@@ -32,7 +32,10 @@ def paint(mesh: Mesh, photos: Photos, texture_size: int, raster: Rasteriser, pro
 
 
 def project_photos(mesh: Mesh, photos: Photos, raster: Rasteriser) -> Float[Tensor, "H W 3"]:
-    """Each texel the mean colour of the photos' pixels that show it: the transpose of the texture lookup, normalised."""
+    """A texture whose texels are the mean colours of the photos' pixels that show them (the normalised transposed lookup).
+
+    Texels that no photo shows take the colour of the nearest known one.
+    """
     total = mesh.texture.new_zeros(*mesh.texture.shape[:2], 4)
     for i in range(len(photos.cameras)):
         weight = torch.zeros_like(total).requires_grad_(True)
@@ -46,7 +49,7 @@ def project_photos(mesh: Mesh, photos: Photos, raster: Rasteriser) -> Float[Tens
 
 @torch.no_grad()
 def psnr_in_mask_db(mesh: Mesh, photos: Photos, raster: Rasteriser) -> float:
-    """Inside the union of both masks, sRGB on white, mean over the photos."""
+    """PSNR in dB of the mesh's images against the photos: sRGB on white, in the union of both masks, mean over the photos."""
     scores = []
     for first in range(0, len(photos.cameras), VALIDATED_AT_ONCE):
         some = slice(first, first + VALIDATED_AT_ONCE)

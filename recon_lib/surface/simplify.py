@@ -1,4 +1,4 @@
-"""Fewer or more even triangles for the same surface. Axes: V vertices, F faces."""
+"""Makes meshes of fewer, or more even, triangles for the same surface. Axes: V vertices, F faces."""
 
 import fast_simplification
 import gpytoolbox
@@ -25,7 +25,7 @@ def remesh_evenly(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
 
 
 def decimate(mesh: Mesh, most_faces: int) -> Mesh:
-    """By quadric errors, to at most so many faces; all bodies stay."""
+    """The mesh decimated by quadric errors to at most `most_faces`, without its texture; all bodies stay."""
     if len(mesh.faces) <= most_faces:
         return mesh
     verts, faces = fast_simplification.simplify(
@@ -35,7 +35,10 @@ def decimate(mesh: Mesh, most_faces: int) -> Mesh:
 
 
 def decimated_copy(mesh: Mesh, most_faces: int, size: int, raster: Rasteriser) -> Mesh:
-    """The mesh decimated (quadric errors) and unwrapped anew, each texel coloured by the nearest point of the original."""
+    """The mesh decimated and unwrapped again; each texel has the colour of the nearest point of the original.
+
+    `size` is the largest side of the new texture in texels. A mesh that has few enough faces is returned unchanged.
+    """
     if len(mesh.faces) <= most_faces:
         return mesh
     few = decimate(mesh, most_faces)

@@ -1,4 +1,4 @@
-"""Texture atlases: unwrapping, filling the texels that no face covers, and moving a texture to another mesh.
+"""Texture atlases: unwrapping a mesh, finding the texels that its faces cover, and filling the others.
 
 Texture coordinates follow `mesh`: u right, v down, (0, 0) the top-left corner.
 """
@@ -12,15 +12,18 @@ from torch import Tensor
 
 from recon_lib.raster.interface import Rasteriser
 
-CHARTS = 40  # at least: flattening a chart takes time that grows faster than its size
+CHARTS = 40  # least number of charts, because the time to flatten a chart grows faster than its size
 PADDING_TEXELS = 3  # between charts, so that bilinear taps and two mip levels stay inside their own chart
 
 
 def unwrap(
     verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], size: int
 ) -> tuple[Float[Tensor, "T 2"], Int[Tensor, "F 3"], tuple[int, int]]:
-    """Charts of low distortion (xatlas) in one atlas: coordinates, their faces, and the atlas' (height, width) <= `size`."""
-    # Share of the atlas that charts cover, first guess; shrinks until one atlas holds them all.
+    """Unwraps to charts of low distortion in one atlas (xatlas): texture coordinates, their faces, and (height, width).
+
+    Height and width are in texels and at most `size`.
+    """
+    # The share of the atlas that charts cover: first a guess, then reduced until one atlas holds all charts.
     fill = 0.56 * (1 - 40 / size)
     a, b, c = verts[faces.long()].unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1).sum().item() / 2
@@ -43,20 +46,20 @@ def unwrap(
 def covered(
     uvs: Float[Tensor, "T 2"], uv_faces: Int[Tensor, "F 3"], shape: tuple[int, int], raster: Rasteriser
 ) -> Bool[Tensor, "H W"]:
-    """Texels whose centre lies on a face."""
+    """Whether each texel's centre lies on a face; `shape` is (height, width)."""
     return atlas_raster(uvs, uv_faces, shape, raster)[0, ..., 3] > 0
 
 
 def atlas_raster(
     uvs: Float[Tensor, "T 2"], uv_faces: Int[Tensor, "F 3"], shape: tuple[int, int], raster: Rasteriser
 ) -> Float[Tensor, "1 H W 4"]:
-    """The atlas as a picture: which face is at each texel's centre, and where in it."""
+    """The atlas rasterised: which face is at each texel's centre, and where in it; `shape` is (height, width)."""
     flat = torch.cat([2 * uvs - 1, torch.zeros_like(uvs[:, :1]), torch.ones_like(uvs[:, :1])], -1)
     return raster.rasterize(flat[None], uv_faces, shape, grad_db=False)[0]
 
 
 def dilate(texture: Float[Tensor, "H W C"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "H W C"]:
-    """Gives every unknown texel the colour of the nearest known one, so that no filter tap brings in a stray colour."""
+    """Gives every unknown texel the value of the nearest known one, so that filters read no undefined texel at a border."""
     if not known.any():
         return texture
     row, column = ndimage.distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)

@@ -1,4 +1,4 @@
-"""What can be asked of stage 4."""
+"""The parameters of stage 4."""
 
 from dataclasses import dataclass
 
@@ -7,5 +7,7 @@ from recon_lib.knobs import knob
 
 @dataclass(frozen=True)
 class MetricsConfig:
-    score_coarse: bool = knob(True, "also score the coarse mesh, to see what refinement is worth")
-    worst: int = knob(3, "views shown, worst first", 1, 50)
+    """What is scored and shown."""
+
+    score_coarse: bool = knob(True, "also score the coarse mesh, to see how much refinement improved it")
+    worst: int = knob(3, "number of views shown, the worst first", 1, 50)

@@ -1,9 +1,9 @@
-"""A mesh against photos, in the terms of the verdict.
+"""Compares images of a mesh with photos, by the scores that the verdict uses.
 
-Photo and rendering are area means with a long side <= 512 px, composited on white, sRGB, 0 to 1. A mask is alpha > 0.5; the
-scores that decide are taken inside the union of the true and the rendered mask, because a white frame flatters: on it a
-blank picture already scores SSIM 0.7. PSNR is in dB of a data range of 1; SSIM is the mean of scikit-image's default map
-(7 x 7 uniform window; Wang et al. 2004). Axes: H W pixels.
+Photo and rendering are area means with a long side of at most 512 pixels, composited on white, sRGB, 0 to 1. A mask is alpha >
+0.5. The scores that decide are taken inside the union of the true and the rendered mask, because a white background raises
+scores: over the whole image, a blank picture already has an SSIM of 0.7. PSNR is in dB for a data range of 1. SSIM is the mean of
+scikit-image's default map (7 x 7 uniform window; Wang et al. 2004). Axes: H W pixels.
 """
 
 from typing import NamedTuple
@@ -22,18 +22,22 @@ from recon_lib.photos.resample import area_means
 from recon_lib.raster.interface import Rasteriser
 
 LONG_SIDE = 512  # pixels
-ERROR_SHOWN = 0.3  # absolute difference that error pictures show brightest
+ERROR_SHOWN = 0.3  # absolute difference that has the brightest colour in error pictures
 
 
 class Score(NamedTuple):
-    psnr_db: float  # inside the mask
-    ssim: float  # inside the mask
-    psnr_full_db: float
-    ssim_full: float
-    mask_iou: float
+    """How well one image of the mesh matches its photo."""
+
+    psnr_db: float  # inside the union of the masks
+    ssim: float  # inside the union of the masks
+    psnr_full_db: float  # over the whole image
+    ssim_full: float  # over the whole image
+    mask_iou: float  # overlap of the masks, 0 to 1
 
 
 class Comparison(NamedTuple):
+    """One photo, the mesh's image from the same camera, and how they differ."""
+
     score: Score
     photo: Float[np.ndarray, "H W 3"]
     rendered: Float[np.ndarray, "H W 3"]
@@ -41,7 +45,10 @@ class Comparison(NamedTuple):
 
 
 def compare(mesh: Mesh, photo: np.ndarray, view: Cameras, raster: Rasteriser) -> Comparison:
-    """`photo` is H W 4 uint8, straight alpha, sRGB; `view` its one camera; all in the world."""
+    """Renders the mesh from the photo's camera and scores it.
+
+    `photo` is H W 4 uint8, straight alpha, sRGB; `view` holds its one camera; mesh and camera are in the world.
+    """
     width, height = view.sizes[0].tolist()
     shrink = min(1.0, LONG_SIDE / max(width, height))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
@@ -55,7 +62,7 @@ def compare(mesh: Mesh, photo: np.ndarray, view: Cameras, raster: Rasteriser) ->
 
 
 def on_white(photo: np.ndarray, size: tuple[int, int]) -> tuple[Float[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
-    """The photo composited on white and its mask, area-averaged to `size` (width, height)."""
+    """The photo on white and its mask, both by area means at `size` (width, height); `photo` is H W 4 uint8."""
     alpha = photo[..., 3:] / 255
     planes = np.concatenate([photo[..., :3] / 255 * alpha + 1 - alpha, alpha], -1).astype(np.float32)
     height, width = photo.shape[:2]
@@ -69,6 +76,7 @@ def score(
     true_mask: Bool[np.ndarray, "H W"],
     rendered_mask: Bool[np.ndarray, "H W"],
 ) -> Score:
+    """The scores of a rendering against the true picture; both are sRGB on white."""
     union, shared = true_mask | rendered_mask, true_mask & rendered_mask
     ssim_full, ssim_map = structural_similarity(true, rendered, data_range=1.0, channel_axis=-1, full=True)
     squared = (true - rendered) ** 2
@@ -79,6 +87,7 @@ def score(
 
 
 def mean_score(scores: list[Score]) -> Score:
+    """The mean of each score over the views."""
     return Score(*np.mean(np.array(scores), axis=0).tolist())
 
 
@@ -87,5 +96,5 @@ def _psnr(mean_squared_error: float) -> float:
 
 
 def error_picture(error: Float[np.ndarray, "H W"]) -> Image.Image:
-    """An absolute error as colours, black for 0 and light yellow for `ERROR_SHOWN` and more."""
+    """The absolute error as a picture: black for 0, light yellow for `ERROR_SHOWN` and more."""
     return Image.fromarray((colormaps["inferno"]((error / ERROR_SHOWN).clip(0, 1))[..., :3] * 255).astype(np.uint8))

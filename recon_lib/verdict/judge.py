@@ -1,7 +1,7 @@
 """The verdict on an exported mesh: `normal`, `warning` or `failure`, the worst of its checks.
 
-PSNR and SSIM are means over views of the scores inside the mask (`metrics.images`). Held-out views decide; scores of views
-that were used, for want of others, are labelled so and the verdict is then at most `warning`.
+PSNR and SSIM are means over views of the scores inside the mask (`verdict.images`). They are taken on held-out views. If there
+are none, they are taken on the views that the mesh was made from; they are labelled so, and the verdict is at most `warning`.
 """
 
 import csv
@@ -28,36 +28,43 @@ HELD_OUT, USED = "held-out views", "used views"
 
 @dataclass(frozen=True)
 class Check:
+    """One check of the verdict."""
+
     name: str
     value: float | int
-    limit: str  # what `normal` needs
+    limit: str  # what `normal` requires, in words
     unit: str
-    status: str
+    status: str  # one of LEVELS
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
+    """A mesh's scores per view, and its mesh checks."""
+
     views: dict[str, Comparison]
     mesh_checks: MeshChecks
     label: str  # HELD_OUT or USED
 
     @property
     def mean(self) -> Score:
+        """The mean of each score over the views."""
         return images.mean_score([view.score for view in self.views.values()])
 
     @property
     def scores(self) -> dict[str, Score]:
+        """The scores by view."""
         return {name: view.score for name, view in self.views.items()}
 
     def worst_first(self) -> dict[str, Comparison]:
+        """The views in ascending order of PSNR in the mask."""
         return dict(sorted(self.views.items(), key=lambda item: item[1].score.psnr_db))
 
 
 def score(mesh: Mesh, scene: Scene, raster: Rasteriser, seen: set[str], progress: Progress = silent) -> Scored:
-    """Scores a mesh as read back from its file, in the world, on the held-out views; on all where none is held out.
+    """Scores a mesh in the world, as read back from its file, on the held-out views, or on all views if none is held out.
 
-    `seen` are the hashes of the photos that the mesh was made of (`photos.scene.digests_used`). Raises ValueError for a
-    held-out photo among them.
+    `seen` are the hashes of the photos that the mesh was made from (`photos.scene.digests_used`). Raises ValueError if a
+    held-out photo is among them.
     """
     held_out = scene.subset(scene.held_out)
     if known := [name for name, digest in digests(held_out).items() if digest in seen]:
@@ -75,22 +82,24 @@ def score(mesh: Mesh, scene: Scene, raster: Rasteriser, seen: set[str], progress
 
 
 def check_score(name: str, value: float, normal: float, warning: float, unit: str) -> Check:
+    """A check of a score: `normal` and `warning` are the least values for these levels, less is a failure."""
     status = "normal" if value >= normal else "warning" if value >= warning else "failure"
     return Check(name, value, f">= {normal:g} (warning >= {warning:g})", unit, status)
 
 
 def check_count(name: str, value: int, limit: int, otherwise: str = "warning") -> Check:
+    """A check of a count: normal if it is exactly `limit`."""
     return Check(name, value, f"{limit}", "", "normal" if value == limit else otherwise)
 
 
 def judge(scored: Scored, coarse: Scored | None, mesh_name: str) -> dict:
-    """verdict.json's content: the verdict on the mesh of that name, the coarse mesh's scores beside its own."""
+    """The content of verdict.json: the verdict on the mesh `mesh_name`, and the mean scores of the coarse mesh."""
     decided = decide(scored.mean, scored.mesh_checks, scored.label, len(scored.views))
     return decided | {"mesh": mesh_name, "coarse": coarse.mean._asdict() if coarse else None}
 
 
 def decide(mean: Score, mesh_checks: MeshChecks, views: str, view_count: int) -> dict:
-    """The status and the checks that it comes from; `views` is HELD_OUT or USED."""
+    """The verdict with its reason and its checks, as JSON values; `views` is HELD_OUT or USED."""
     decisive = [
         check_score("PSNR in the mask", mean.psnr_db, *LEAST_PSNR_DB, "dB"),
         check_score("SSIM in the mask", mean.ssim, *LEAST_SSIM, ""),
@@ -128,7 +137,7 @@ def _shown(check: Check) -> str:
 
 
 def reading(judged: dict) -> str:
-    """In words, whether the mesh deserves trust."""
+    """Sentences for the notebook's Reading: whether the mesh can be trusted, and why."""
     trust = {
         "normal": "It does, as far as these photos show it.",
         "warning": "With care: look at what the reason names.",
@@ -143,7 +152,7 @@ def reading(judged: dict) -> str:
 
 
 def save(folder: Path, judged: dict, scored: Scored) -> None:
-    """Writes verdict.json, views.csv, renders/*.png and errors/*.png."""
+    """Writes verdict.json, views.csv, renders/*.png and errors/*.png into an empty folder."""
     (folder / "verdict.json").write_text(json.dumps(judged, indent=1))
     with (folder / "views.csv").open("w", newline="") as file:
         table = csv.writer(file)

@@ -1,6 +1,7 @@
-"""Distance between two surfaces: points of each, area-uniform, to the other's triangles, not to its points.
+"""The distance between two surfaces: from area-uniform points on each to the triangles of the other.
 
-Points-to-points Chamfer has a sampling noise of 0.15 % of the diagonal at 100,000 points; point-to-surface has none.
+A Chamfer distance from points to points has a sampling noise of 0.15 % of the diagonal at 100,000 points; distances to the
+triangles do not.
 """
 
 from typing import NamedTuple
@@ -11,17 +12,20 @@ import trimesh
 
 from recon_lib.mesh import Mesh
 
-SAMPLES = 50_000
+SAMPLES = 50_000  # points per surface
 
 
 class SurfaceDistance(NamedTuple):
+    """How far a mesh is from the true surface."""
+
     accuracy: float  # mean distance from the mesh to the truth, world units
-    completeness: float  # mean distance from the truth to the mesh
+    completeness: float  # mean distance from the truth to the mesh, world units
     chamfer_percent: float  # mean of the two, % of the truth's diagonal
-    f_score_1_percent: float  # harmonic mean of the shares within 1 % of the diagonal
+    f_score_1_percent: float  # harmonic mean of both shares of points within 1 % of the diagonal, 0 to 1
 
 
 def distance(mesh: Mesh, truth: Mesh, seed: int = 0) -> SurfaceDistance:
+    """Measures a mesh against the true surface; both are in the world. `seed` is that of the points."""
     diagonal = (truth.verts.max(0).values - truth.verts.min(0).values).norm().item()
     there, back = _to_surface(mesh, truth, seed), _to_surface(truth, mesh, seed)
     precision, recall = (there < diagonal / 100).mean(), (back < diagonal / 100).mean()

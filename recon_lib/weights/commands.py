@@ -1,4 +1,4 @@
-"""`recon weights`: what is needed and what is there, download, comparison of hashes."""
+"""`recon weights`: lists the weights that are needed and there, downloads them, and compares their hashes."""
 
 import argparse
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ DONE = 0
 
 
 def list_weights(options: argparse.Namespace) -> int:
+    """`recon weights list`."""
     folder = _folder(options)
     print(_needs(folder))
     print(f"folder: {folder}")
@@ -19,6 +20,7 @@ def list_weights(options: argparse.Namespace) -> int:
 
 
 def fetch_weights(options: argparse.Namespace) -> int:
+    """`recon weights fetch`. Raises ValueError (DownloadError, WeightsError) for what goes wrong."""
     folder, revisions = _folder(options), dict(_revision(item) for item in options.revision)
     print(_needs(folder), flush=True)
     with _bar() as progress:
@@ -30,6 +32,7 @@ def fetch_weights(options: argparse.Namespace) -> int:
 
 
 def verify_weights(options: argparse.Namespace) -> int:
+    """`recon weights verify`. Raises WeightsError for files that are missing or changed."""
     folder = _folder(options)
     with _bar() as progress:
         store.verify(folder, progress)
@@ -38,16 +41,16 @@ def verify_weights(options: argparse.Namespace) -> int:
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Declares the actions of `recon weights`; each leaves its function in `command`."""
+    """Declares the actions of `recon weights`; the parsed options then have the action's function as `command`."""
     actions = command.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="what is needed, under which licence, and what is there")
-    fetching = actions.add_parser("fetch", help="download what is not there; an interrupted download goes on")
-    verifying = actions.add_parser("verify", help="hash every file and compare it with the folder's lock")
+    listing = actions.add_parser("list", help="show what is needed, under which licence, and what is there")
+    fetching = actions.add_parser("fetch", help="download what is missing; continues an interrupted download")
+    verifying = actions.add_parser("verify", help="hash every file and compare it with weights.json")
     for action, called in ((listing, list_weights), (fetching, fetch_weights), (verifying, verify_weights)):
         action.set_defaults(command=called)
-        action.add_argument("--folder", metavar="DIR", help="else RECON_WEIGHTS, else weights/ in the repository")
+        action.add_argument("--folder", metavar="DIR", help="default: RECON_WEIGHTS, or weights/ in the repository")
     fetching.add_argument(
-        "--revision", action="append", default=[], metavar="ID=REVISION", help="another one than is pinned"
+        "--revision", action="append", default=[], metavar="ID=REVISION", help="fetch a revision other than the pinned one"
     )
 
 
@@ -63,7 +66,7 @@ def _revision(item: str) -> tuple[str, str]:
 
 
 def _needs(folder: Path) -> str:
-    """The table of weights, four lines a row."""
+    """The table of weights, four lines per row."""
     there = store.provenance(folder) if (folder / store.LOCK).exists() else {}
     return "\n".join(
         f"{need.id}: {need.purpose}, {need.size_gb:.2g} GB\n  licence: {need.licence}\n"

@@ -1,7 +1,7 @@
-"""Files over HTTP: a download goes on where an earlier one stopped, and only what is whole gets the file's name.
+"""Downloads files over HTTP: a download continues where an earlier one stopped, and only a complete file gets its name.
 
-What has come so far lies beside the target as `.NAME.KEY.part`; KEY names the content, so that a part is never continued
-with the bytes of another one. Sizes are bytes; hashes are hex digits: sha256, or git's sha1 of a blob.
+The bytes received so far lie beside the target as `.NAME.KEY.part`. KEY identifies the content, so that a part is never
+continued with bytes of another content. Sizes are bytes; hashes are hex digits: sha256, or git's sha1 of a blob.
 """
 
 import hashlib
@@ -21,34 +21,34 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import recon_lib
 
-ATTEMPTS = 4  # in a row without a byte received
-PAUSE_S = 1.0  # after the first of them; doubles
-TIMEOUT_S = 30.0  # without a sign of the server
-BLOCK = 2**20
-BUSY = (408, 425, 429, 500, 502, 503, 504)
+ATTEMPTS = 4  # attempts in a row without a new byte, after which it gives up
+PAUSE_S = 1.0  # after the first failed attempt; it doubles each time
+TIMEOUT_S = 30.0  # without an answer from the server
+BLOCK = 2**20  # bytes read at once
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which it tries again
 NEXT = "run it again: it goes on where it stopped"
 
 log = logging.getLogger(__name__)
 
 
 class DownloadError(ValueError):
-    """What went wrong and what to do next."""
+    """A download failed; the message says why and what to do next."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """One file of a server; what is None the server did not state."""
+    """One file on a server. Size and hashes are None if the server does not state them."""
 
     url: str
-    path: Path  # where it goes
-    key: str  # names the content
+    path: Path  # where the download goes
+    key: str  # identifies the content
     size: int | None = None
     sha256: str | None = None
     git_sha1: str | None = None
 
 
 class _TokenStays(HTTPRedirectHandler):
-    """The token goes along on a redirect within a host, and never to another."""
+    """Sends the token along when a redirect stays on the same host, and never to another host."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         new = super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -58,6 +58,7 @@ class _TokenStays(HTTPRedirectHandler):
 
 
 def read_json(url: str, token: str | None = None) -> dict[str, Any]:
+    """The JSON object at the URL. Raises DownloadError."""
     def ask() -> bytes:
         with _open(url, 0, token) as response:
             return response.read()
@@ -69,7 +70,10 @@ def read_json(url: str, token: str | None = None) -> dict[str, Any]:
 
 
 def download(remote: Remote, received: Callable[[int], None], token: str | None = None) -> None:
-    """Leaves the whole file at `remote.path`; `received` gets the bytes there so far."""
+    """Downloads the file to `remote.path`; `received` is called with the number of bytes there so far.
+
+    Raises DownloadError for an unreachable server, a refusal, and content of another size or hash.
+    """
     part = part_of(remote)
     part.parent.mkdir(parents=True, exist_ok=True)
     before = [-1]
@@ -88,16 +92,17 @@ def download(remote: Remote, received: Callable[[int], None], token: str | None 
 
 
 def part_of(remote: Remote) -> Path:
+    """Where the bytes received so far lie."""
     return remote.path.with_name(f".{remote.path.name}.{remote.key[:12]}.part")
 
 
 def received(remote: Remote) -> int:
-    """Bytes that an earlier download left."""
+    """The number of bytes that an earlier download has received."""
     return _size(part_of(remote))
 
 
 def check_content(path: Path, remote: Remote) -> None:
-    """Compares size and hash with what the server stated."""
+    """Compares size and hash with those that the server stated. Raises DownloadError if they differ."""
     if remote.size is not None and _size(path) != remote.size:
         raise DownloadError(
             f"{remote.path}: {_size(path)} bytes came from {remote.url}, needed {remote.size}; run it again"
@@ -111,7 +116,7 @@ def check_content(path: Path, remote: Remote) -> None:
 
 
 def digest(path: Path, kind: str = "sha256", read: Callable[[int], None] = lambda count: None) -> str:
-    """`kind` is sha256 or git_sha1; `read` gets the bytes read so far."""
+    """The file's hash in hex digits; `kind` is sha256 or git_sha1. `read` is called with the number of bytes read so far."""
     whole = hashlib.sha256() if kind == "sha256" else hashlib.sha1(f"blob {_size(path)}\0".encode())
     count = 0
     with path.open("rb") as file:
@@ -146,7 +151,7 @@ def _append(remote: Remote, part: Path, received: Callable[[int], None], token: 
         raise ConnectionError(f"{have} bytes were there of a shorter file") from error
     with response:
         if response.status != 206:
-            have = 0  # the server cannot go on in the middle and sends all of it again
+            have = 0  # the server cannot continue in the middle and sends everything again
         length = response.headers["Content-Length"]
         total = remote.size if length is None else have + int(length)
         with part.open("ab" if have else "wb") as file:
@@ -159,7 +164,10 @@ def _append(remote: Remote, part: Path, received: Callable[[int], None], token: 
 
 
 def _insist(url: str, ask: Callable[[], Any], came: Callable[[], bool]) -> Any:
-    """Asks again after what passes by itself; gives up when nothing `came` in between ATTEMPTS times."""
+    """Calls `ask` again after errors that may pass by themselves; `came` says whether new bytes came since the last call.
+
+    Raises DownloadError for other errors, and after ATTEMPTS failures in a row without new bytes.
+    """
     failures = 0
     came()
     while True:
@@ -183,7 +191,7 @@ def _insist(url: str, ask: Callable[[], Any], came: Callable[[], bool]) -> Any:
 def _refusal(error: HTTPError, url: str) -> str:
     said = error.headers.get("X-Error-Message") or error.reason
     if error.code in (401, 403):
-        # The hub answers 401 for what does not exist, too, to those who are not signed in.
+        # To users who are not signed in, the hub also answers 401 for repositories that do not exist.
         return (
             f"{url}: {error.code} {said}: it is gated, private or gone; sign in to the site in a browser, accept the terms "
             "there if it has any, put a token with read access in HF_TOKEN and run it again"

@@ -1,8 +1,8 @@
-"""Fetches what a weights folder lacks: asks the servers what there is, downloads it, and writes the lock.
+"""Fetches what a weights folder lacks: asks the servers which files there are, downloads them, and writes the lock.
 
-Everything is asked for before the first large download, so that what is refused, absent or too large for the disk is said at
-once. A row enters the lock when all its files are there and compared with what the server stated, and with an earlier lock
-of the same revision. Sizes are bytes.
+All servers are asked before the first large download, so that a refusal, a missing file or a full disk is reported at once. A
+row of `store.NEEDED` enters the lock when all its files are there and agree with what the server stated, and with an earlier
+lock of the same revision. Sizes are bytes.
 """
 
 import errno
@@ -26,24 +26,28 @@ from recon_lib.weights.download import DownloadError, Remote
 from recon_lib.weights.store import Need
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-SPARE = 10**9  # left free on the disk
+SPARE = 10**9  # bytes that must stay free on the disk
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
+    """What to download for one row of `store.NEEDED`."""
+
     need: Need
     revision: str
-    chosen: bool  # by a person, with --revision
-    remotes: tuple[Remote, ...]
-    missing: tuple[Remote, ...]
+    chosen: bool  # whether a person chose the revision, with --revision
+    remotes: tuple[Remote, ...]  # all files of the row
+    missing: tuple[Remote, ...]  # those that are not there yet
 
     @property
     def size(self) -> int:
+        """The size of the missing files."""
         return sum(self.expected(remote) for remote in self.missing)
 
     def expected(self, remote: Remote) -> int:
+        """The size of a file; the table's estimate if the server does not state it."""
         return int(self.need.size_gb * 1e9) if remote.size is None else remote.size
 
 
@@ -52,14 +56,15 @@ def fetch(
     revisions: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> dict[str, str]:
-    """The revisions of what was fetched, by id; nothing if the folder was whole, and then without the network.
+    """Fetches what is missing; returns the revisions of the fetched rows by id. A complete folder needs no network.
 
-    `revisions` by id go before those of the lock that a person chose, and these before the table's.
+    The revision of a row is the one in `revisions` (by id), else the one in the lock if a person chose it, else the one in
+    `store.NEEDED`. Raises ValueError for an unknown id or a bad revision, DownloadError for what goes wrong on the way.
     """
     chosen = _known(revisions or {})
     try:
         return _fetch(folder, chosen, progress)
-    except OSError as error:  # the network's are told where they arise
+    except OSError as error:  # from the disk; errors of the network are handled where they arise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         mend = "free some space" if full else "mend that, or name another folder with --folder or RECON_WEIGHTS,"
         raise DownloadError(f"{folder}: {error}; {mend} and {download.NEXT}") from error
@@ -104,7 +109,7 @@ def _plan(
     revisions: Mapping[str, str],
     progress: Progress,
 ) -> Plan | None:
-    """What to download of this row; None if it is whole."""
+    """What to download for this row; None if it is complete."""
     revision, chosen = need.revision or "main", False
     if need.id in revisions:
         revision, chosen = revisions[need.id], True
@@ -127,7 +132,7 @@ def _plan(
 
 
 def _listing(need: Need, revision: str, target: Path) -> tuple[str, tuple[Remote, ...]]:
-    """The commit, and its files with size and hash: the hub states sha256 for large files, git's sha1 for the others."""
+    """The commit of a revision, and its files. The hub states sha256 for large files and git's sha1 for the others."""
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     url = f"{hub}/api/models/{need.url}/revision/{quote(revision, safe='')}?blobs=true"
     answer = download.read_json(url, _token(need))
@@ -166,7 +171,7 @@ def _check_room(folder: Path, plans: list[Plan]) -> None:
 
 
 def _install(folder: Path, plan: Plan, before: dict[str, Any] | None) -> dict[str, Any]:
-    """The row's entry in the lock; what an earlier revision left of it goes."""
+    """Unpacks an archive, deletes files of an earlier revision, and returns the row's entry for the lock."""
     revision, paths = plan.revision, [remote.path for remote in plan.remotes]
     if plan.need.kind == store.CODE:
         target = folder / plan.need.target
@@ -195,7 +200,7 @@ def _compare(folder: Path, pinned: dict[str, dict[str, Any]], hashes: dict[str, 
 
 
 def _unpack(archive: Path, target: Path, revision: str) -> str:
-    """Puts the archive's files in the target's place; returns the commit that git wrote into it."""
+    """Replaces the target folder by the archive's files; returns the commit that git wrote into the archive."""
     temporary = target.with_name(f".{target.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -203,7 +208,7 @@ def _unpack(archive: Path, target: Path, revision: str) -> str:
             commit = tar.pax_headers.get("comment", "")
             for member in tar:
                 if member.isfile():
-                    path = temporary / _inside(member.name.partition("/")[2])  # GitHub's top folder goes
+                    path = temporary / _inside(member.name.partition("/")[2])  # without GitHub's top folder
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(tar.extractfile(member).read())
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:

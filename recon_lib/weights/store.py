@@ -1,9 +1,10 @@
-"""The weights that ReconViaGen needs: what they are, where they lie, and whether they are the ones that were pinned.
+"""The weights that ReconViaGen needs: what they are, where they lie, and whether they are the pinned ones.
 
-The folder is `RECON_WEIGHTS`, or `weights/` in the repository. Its `weights.json`, the lock, holds per row of NEEDED the
-revision, whether a person chose it, and per file (path from the folder) size in bytes and sha256; it is written for whole,
-compared files only and can be copied as a pin. `.verified.json` holds the hash that a file had when its size and time
-were those: a file with neither changed is not read again by `check`. Only `fetch` touches the network.
+The folder is `RECON_WEIGHTS`, or `weights/` in the repository. Its `weights.json`, the lock, holds for each row of NEEDED the
+revision, whether a person chose it, and for each file (by its path in the folder) size in bytes and sha256. Only complete files
+whose hashes were compared enter the lock, so it can be copied to another machine to pin them. `.verified.json` holds each
+file's hash with the size and time that the file had then; `check` hashes a file again only if one of these has changed. Only
+`fetch` uses the network.
 """
 
 import json
@@ -23,26 +24,26 @@ HUB, CODE, FILE = "hub", "code", "file"
 
 
 class WeightsError(ValueError):
-    """A line a problem: the file, what it is, what was needed; the last says what mends them."""
+    """Weights that are missing or wrong: one line per problem (file, found, needed), and a last line with the remedy."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """A repository of the Hugging Face hub (`HF_ENDPOINT` names a mirror), a GitHub archive, or one file."""
+    """One row: a repository of the Hugging Face hub (`HF_ENDPOINT` names a mirror), a GitHub archive, or one file."""
 
     id: str
-    kind: str
+    kind: str  # HUB, CODE or FILE
     url: str
-    target: str  # from the folder
+    target: str  # path in the folder
     purpose: str
-    size_gb: float  # to download
+    size_gb: float  # of the download, 10^9 bytes
     licence: str
-    revision: str | None  # commit, or sha256:… of the one file; None: what `main` is at the first download
+    revision: str | None  # commit, or sha256:… of the one file; None: the commit of `main` at the first download
 
 
-# The commits of the hub are those that public projects name for their copies of these repositories: the first in several
-# independent ones, the second in one. A commit names its content, so a wrong one can only be refused by the hub. The hash
-# of the checkpoint is stated by its publisher nowhere and by many who downloaded it, all the same.
+# The commits of the two hub repositories are taken from public projects that name them: the first from several independent
+# projects, the second from one. A commit identifies its content, so a wrong commit can only be refused by the hub. The
+# publisher of the checkpoint does not state its hash; many people who downloaded it state this same one.
 NEEDED = (
     Need(
         "Stable-X/trellis-vggt-v0-2", HUB, "Stable-X/trellis-vggt-v0-2", "Stable-X/trellis-vggt-v0-2",
@@ -72,14 +73,15 @@ NEEDED = (
 
 
 def folder() -> Path:
+    """The folder of the weights; it need not exist."""
     named = os.environ.get("RECON_WEIGHTS")
     return Path(named).expanduser() if named else Path(__file__).parents[2] / "weights"
 
 
 def check(folder: Path, hashing: bool = True) -> None:
-    """Quick: presence, sizes and revisions against the lock, hashes of those files only that changed since they were hashed.
+    """Quickly compares presence, sizes and revisions with the lock, and the hashes of files that changed since the last time.
 
-    Without `hashing` those are taken as they are. Raises WeightsError.
+    Without `hashing` no file is hashed. Raises WeightsError.
     """
     stamps = read_stamps(folder)
     problems, hashes = _compare(folder, read_lock(folder), stamps, hashing=hashing)
@@ -96,16 +98,17 @@ def verify(folder: Path, progress: Progress = silent) -> None:
 
 
 def provenance(folder: Path) -> dict[str, str]:
-    """Revision by id."""
+    """The revision of each row in the lock, by id. Raises WeightsError if there is no lock."""
     return {id: entry["revision"] for id, entry in read_lock(folder).items()}
 
 
 def whole(folder: Path, need: Need, entry: dict[str, Any]) -> bool:
-    """Whether `check` would have nothing to say about this row."""
+    """Whether `check` would find no problem in this row."""
     return not _compare(folder, {need.id: entry}, read_stamps(folder), needs=(need,))[0]
 
 
 def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
+    """The lock: id to entry. Raises WeightsError if it is missing or not of that form."""
     path = folder / LOCK
     if not path.exists():
         raise WeightsError(f"{path}: missing, so no weights were fetched to this folder\n{_mend(folder)}")
@@ -118,15 +121,17 @@ def read_lock(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_lock(folder: Path, lock: dict[str, dict[str, Any]]) -> None:
+    """Writes the lock."""
     files.write_json(folder / LOCK, lock)
 
 
 def read_stamps(folder: Path) -> dict[str, dict[str, Any]]:
+    """The stamps in `.verified.json`: path in the folder to size, time and hash; empty if there is no such file."""
     return _read(folder / STAMPS) if (folder / STAMPS).exists() else {}
 
 
 def write_stamps(folder: Path, stamps: dict[str, dict[str, Any]], hashes: dict[str, str]) -> None:
-    """`hashes` are of the files as they are now. A folder that cannot be written is hashed each time."""
+    """Adds `hashes` of the files as they are now to the stamps. In a folder that cannot be written, nothing is stored."""
     now = stamps | {name: _stamp(folder / name) | {"sha256": sha256} for name, sha256 in hashes.items()}
     if now != read_stamps(folder) and os.access(folder, os.W_OK):
         files.write_json(folder / STAMPS, now)
@@ -135,7 +140,7 @@ def write_stamps(folder: Path, stamps: dict[str, dict[str, Any]], hashes: dict[s
 def hashed(
     folder: Path, name: str, stamps: dict[str, dict[str, Any]], read: Callable[[int], None] = lambda count: None
 ) -> str:
-    """The file's sha256: the stamp's while the file is unchanged."""
+    """The sha256 of the file `name`: that of its stamp if the file has not changed since, else it is computed."""
     stamp = stamps.get(name, {})
     if stamp == _stamp(folder / name) | {"sha256": stamp.get("sha256")}:
         return stamp["sha256"]
@@ -150,7 +155,7 @@ def _compare(
     hashing: bool = True,
     needs: tuple[Need, ...] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
-    """What is wrong, a line a problem, and the hashes of the files that are there in full."""
+    """The problems, one line each, and the hashes of the files that are there with their full size."""
     problems, hashes = [], {}
     wanted: dict[str, dict[str, Any]] = {}
     for need in NEEDED if needs is None else needs:

@@ -1,9 +1,11 @@
-"""ReconViaGen behind one border: few photos of one object in, a raw mesh and, from its VGGT head, cameras out.
+"""The adapter to ReconViaGen: a few photos of one object in, a raw mesh and the cameras of its VGGT network out.
 
-Upstream (GAP-LAB-CUHK-SZ/ReconViaGen, or the community fork) is a checkout named by RECONVIAGEN_ROOT, its weights a folder
-(`recon_lib.weights`); nothing of either is part of this library. What goes wrong there has a name here (`outcomes`).
+Upstream is the code of GAP-LAB-CUHK-SZ/ReconViaGen, or of the community fork, in a checkout that RECONVIAGEN_ROOT names. Its
+weights lie in a folder of their own (`recon_lib.weights`). Neither is part of this library. `outcomes` names everything that
+can go wrong there.
 
-Frames. The mesh is canonical: z up, inside [-0.5, 0.5]^3, its yaw tied to no photo. VGGT's cameras are OpenCV, their world is
-the first camera, their scale arbitrary, and they see 518-pixel crops whose principal point is the centre: `sample` returns
-them as `camera.Cameras` of the whole photos. Nothing leaves this package in upstream's conventions but the mesh's frame.
+Frames. The mesh is in upstream's canonical frame: z up, inside [-0.5, 0.5]^3, with a yaw that depends on no photo. VGGT's
+cameras have OpenCV axes, the first camera as their world, an arbitrary scale, and see 518-pixel crops with the principal point
+in the centre; `sample.cameras` converts them to `camera.Cameras` of the whole photos. Apart from the mesh's frame, no upstream
+convention leaves this package.
 """

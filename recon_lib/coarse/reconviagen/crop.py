@@ -1,8 +1,8 @@
-"""Photos as upstream wants them: the object centred in a black square; and cameras of such squares brought back.
+"""Crops photos as upstream takes them, with the object centred in a black square, and converts the crops' cameras back.
 
-A crop is the square around the mask, as upstream cuts it but not clamped at the photo's border, so that the object is always
-centred; colours are multiplied by alpha. The affine of a view is its box (x0, y0, x1, y1 in the photo's pixels, may leave the
-photo): crop pixel = (photo pixel - (x0, y0)) * size / (x1 - x0). Axes: B views.
+A crop is the square around the mask. Unlike upstream's, it is not clamped at the photo's border, so that the object is always
+centred; colours are multiplied by alpha. A view's box (x0, y0, x1, y1 in the photo's pixels, may leave the photo) defines the
+mapping: crop pixel = (photo pixel - (x0, y0)) * size / (x1 - x0). Axes: B views.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ from torch import Tensor
 from recon_lib.camera import Cameras, from_opencv, invert_rigid
 from recon_lib.coarse.reconviagen.outcomes import Outcome
 
-EXTENT = 1.1  # side of the square over the mask's longer side, upstream's
+EXTENT = 1.1  # side of the square divided by the mask's longer side, as upstream has it
 
 
 def crop(image: np.ndarray, name: str, size: int) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """`image` is H W 4 uint8, straight alpha; the crop is RGB.
+    """The crop, RGB of `size` x `size` pixels, and its box; `image` is H W 4 uint8 with straight alpha.
 
-    Raises Outcome for a photo whose mask is all or nothing.
+    Raises Outcome for a photo that is all object or all background; `name` is the photo's, for the message.
     """
     alpha = image[..., 3]
     rows, columns = np.nonzero(alpha > 127)
@@ -41,9 +41,10 @@ def crop(image: np.ndarray, name: str, size: int) -> tuple[Image.Image, tuple[fl
 def uncropped(
     T_cv_world: Float[Tensor, "B 3 4"], K: Float[Tensor, "B 3 3"], boxes: list[tuple], size: int, photo_sizes: Tensor
 ) -> Cameras:
-    """Cameras of the whole photos from OpenCV ones of the crops.
+    """Cameras of the whole photos from the crops' cameras: OpenCV world-to-camera poses and intrinsics in crop pixels.
 
-    Raises Outcome for cameras that are none: not finite, or of no focal length.
+    `size` is the crops' side in pixels, `photo_sizes` (B 2) the photos' widths and heights. Raises Outcome for cameras that are
+    not finite or have no positive focal length.
     """
     T = torch.eye(4, dtype=torch.float64).repeat(len(T_cv_world), 1, 1)
     T[:, :3] = T_cv_world.double().cpu()
@@ -62,7 +63,7 @@ def uncropped(
 
 
 def _nearest_rotation(R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3 3"]:
-    """A network's rotations are orthonormal to its precision only."""
+    """The nearest rotations by SVD: a network's rotations are orthonormal only to the precision of its numbers."""
     U, _, Vt = torch.linalg.svd(R)
     sign = torch.linalg.det(U @ Vt)
     U = torch.cat([U[..., :2], U[..., 2:] * sign[:, None, None]], -1)

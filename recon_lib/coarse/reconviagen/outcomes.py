@@ -1,4 +1,4 @@
-"""What can become of a reconstruction besides a mesh. Each has a name and says what to do next."""
+"""The ways in which a reconstruction can fail. Each has a name and says what to do next."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ NEXT = {
 
 
 class Outcome(ValueError):
-    """`name` is a key of NEXT."""
+    """A failed reconstruction. `name` is a key of NEXT; the message says what was found and what to do next."""
 
     def __init__(self, name: str, found: str):
         super().__init__(f"{name}: {found}; {NEXT[name]}")
@@ -35,7 +35,7 @@ class Outcome(ValueError):
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Gives upstream's and CUDA's errors their names; an error that has none passes as it is."""
+    """Turns errors of upstream and CUDA that are raised in the `with` block into Outcomes; unknown errors pass unchanged."""
     try:
         yield
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -1,8 +1,8 @@
-"""One reconstruction by a loaded pipeline, watched from outside: structure, latents, mesh, and VGGT's cameras on the way.
+"""Runs one reconstruction with a loaded pipeline: structure, latents, mesh, and VGGT's cameras on the way.
 
-Upstream's `run` does the work. Hooks on its networks count the steps, take the cameras off VGGT's tokens while they are there,
-and look at the structure before the expensive half starts: upstream itself dies of an empty one without saying why, and
-makes of a full one a mesh without vertices and no error.
+Upstream's `run` does the work. Hooks on its networks count the steps, compute the cameras from VGGT's tokens while these are in
+memory, and check the structure before the expensive half starts: with an empty structure upstream crashes without saying why,
+and with a full one it returns a mesh without vertices and without an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,20 +21,22 @@ from recon_lib.coarse.reconviagen.upstream import Loaded, silenced
 from recon_lib.mesh import Mesh
 from recon_lib.progress import Progress, silent
 
-READ_BLOCKS = (4, 11, 17, 23)  # of VGGT's aggregator, by upstream's two conditioning networks
-MOST_VOXELS = 80_000  # beyond it the mesh decoder runs into spconv's 32-bit indices
+READ_BLOCKS = (4, 11, 17, 23)  # blocks of VGGT's aggregator that upstream's two conditioning networks read
+MOST_VOXELS = 80_000  # with more, the mesh decoder exceeds spconv's 32-bit indices
 
 
 class Sampled(NamedTuple):
-    mesh: Mesh  # upstream's canonical frame, as it came
-    vggt: tuple[Tensor, Tensor]  # of each crop: OpenCV world-to-camera B 3 4, intrinsics B 3 3
-    boxes: list[tuple[float, float, float, float]]  # each view's crop, pixels of the photo
-    crop_size: int  # pixels
-    voxels: int
+    """What one run of ReconViaGen gives."""
+
+    mesh: Mesh  # in upstream's canonical frame, not cleaned
+    vggt: tuple[Tensor, Tensor]  # per crop: OpenCV world-to-camera B 3 4, intrinsics B 3 3 in crop pixels
+    boxes: list[tuple[float, float, float, float]]  # per view: x0 y0 x1 y1 of the crop in the photo's pixels
+    crop_size: int  # side of the crops, pixels
+    voxels: int  # occupied voxels of the structure
 
 
 def cameras(sampled: Sampled, images: tuple[np.ndarray, ...]) -> Cameras:
-    """VGGT's cameras of the whole photos, in a frame and at a scale of its own. Raises Outcome for unusable ones."""
+    """VGGT's cameras of the whole photos, in VGGT's own frame and scale. Raises Outcome for unusable cameras."""
     sizes = torch.tensor([image.shape[1::-1] for image in images])
     return uncropped(*sampled.vggt, sampled.boxes, sampled.crop_size, sizes)
 
@@ -46,7 +48,7 @@ def sample(
     config: SampleConfig,
     progress: Progress = silent,
 ) -> Sampled:
-    """`images` are H W 4 uint8, straight alpha. Raises Outcome for everything that is not a mesh."""
+    """Runs ReconViaGen on photos (H W 4 uint8, straight alpha). Raises Outcome if that gives no usable mesh."""
     if len(images) == 0:
         raise Outcome("too few photos", "got none, need at least one")
     pipeline = loaded.pipeline
@@ -80,7 +82,11 @@ def sample(
 
 
 def samplers(config: SampleConfig, has_guidance_rescale: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Upstream's keys. The community fork computes (1 + s) p - s n where the official code has s p + (1 - s) n."""
+    """Upstream's parameters for the structure's and the latents' sampler.
+
+    With guidance s, prediction p and unconditional prediction n, the official code computes s p + (1 - s) n, the community fork
+    (1 + s) p - s n; so the fork gets s - 1. Raises Outcome for a rescale that the fork's samplers do not have.
+    """
     found = []
     for stage, steps, guidance, rescale, rescale_t in (
         ("ss", config.ss_steps, config.ss_guidance, config.ss_rescale, config.ss_rescale_t),
@@ -102,7 +108,7 @@ def samplers(config: SampleConfig, has_guidance_rescale: bool) -> tuple[dict[str
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Sums in one order, so that a seed gives one mesh; what has no such kernel warns and goes on."""
+    """Makes torch sum in a fixed order, so that a seed gives one mesh. Operations without such a kernel only warn."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic
     filled = settings.fill_uninitialized_memory
@@ -120,8 +126,10 @@ def _after(network: torch.nn.Module, hook: Callable) -> Any:
 
 
 def _cameras_into(seen: dict[str, Any], loaded: Loaded) -> Callable:
-    """Also drops what nobody reads of the aggregator's 24 blocks, 180 MB a block for 16 photos, which upstream would hold
-    until the end. NaN of the same shape takes its place: a reader, should there be one, shows."""
+    """A hook that stores VGGT's cameras in `seen` and frees those of the aggregator's 24 blocks that nobody reads.
+
+    Upstream would hold these until the end, 180 MB per block for 16 photos. NaN of the same shape takes their place, so that a
+    reader, should there be one, is noticed."""
 
     def hook(network, inputs, output) -> tuple:
         with torch.no_grad(), torch.autocast(loaded.pipeline.device.type, enabled=False):
@@ -150,7 +158,7 @@ def _structure_into(seen: dict[str, Any]) -> Callable:
 
 
 def _count(name: str, first: float, share: float, steps: int, progress: Progress) -> Callable:
-    """Guidance calls the network twice in a step, with the same time."""
+    """A hook that reports progress. It counts distinct times, because guidance calls the network twice per step."""
     times = set()
 
     def hook(network, inputs, output) -> None:

@@ -1,9 +1,10 @@
-"""What upstream imports and the way from photos to a mesh never calls, and attention by torch alone.
+"""Empty modules for packages that upstream imports but does not need to make a mesh, and attention by torch alone.
 
-Upstream imports its renderers, losses and mask networks with everything else, some of them large, some non-commercial, one
-(`utils3d`) with a namesake on PyPI. Where such a package is absent, an empty module takes its name; whoever calls into it
-gets an error that says so. Attention: flash-attn or xformers where they work; else `xformers.ops` is stood in for by torch's
-scaled_dot_product_attention, which computes the same. Axes: B batch, L tokens, H heads, C channels.
+Upstream imports its renderers, losses and mask networks with everything else. Some of these packages are large, some are
+non-commercial, and one (`utils3d`) has the name of another package on PyPI. Where such a package is absent, an empty module
+takes its name, and calling it raises an error that says so. Attention is computed by flash-attn or xformers where they work.
+Otherwise a module named `xformers.ops` uses torch's scaled_dot_product_attention, which computes the same.
+Axes: B batch, L and M tokens, H heads, C and D channels.
 """
 
 import importlib
@@ -24,14 +25,14 @@ NEVER_CALLED = (
     "utils3d", "nvdiffrast", "nvdiffrast.torch", "xatlas", "pyvista", "pymeshfix", "igraph", "lpips", "dreamsim", "rembg",
     "transformers", "plyfile",
 )  # fmt: skip
-ASKED_BY_NAME = {  # from package import name
+ASKED_BY_NAME = {  # names that upstream imports with `from package import name`
     "dreamsim": ("dreamsim",), "pymeshfix": ("_meshfix",), "transformers": ("AutoModelForImageSegmentation",),
     "plyfile": ("PlyData", "PlyElement"), "lpips": ("LPIPS",),
 }  # fmt: skip
 
 
 class Absent:
-    """A name of a package that is not installed."""
+    """Stands for a name in a package that is not installed; calling it raises ImportError."""
 
     def __init__(self, name: str):
         self.name = name
@@ -42,7 +43,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class BlockDiagonalMask:
-    """Sequences laid end to end, each attending to itself or to its partner only."""
+    """xformers' mask for sequences that are laid end to end: each attends only to itself, or to its partner in `kv_seqlen`."""
 
     q_seqlen: list[int]
     kv_seqlen: list[int]
@@ -58,6 +59,7 @@ def memory_efficient_attention(
     v: Float[Tensor, "B M H D"],
     attn_bias: BlockDiagonalMask | None = None,
 ) -> Float[Tensor, "B L H D"]:
+    """xformers' function of this name, computed by torch's scaled_dot_product_attention."""
     if attn_bias is None:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return scaled_dot_product_attention(q, k, v).transpose(1, 2)
@@ -68,7 +70,7 @@ def memory_efficient_attention(
 
 
 def attention_backend() -> str:
-    """flash_attn, which needs compute capability 8, or xformers, where it can be imported; else sdpa."""
+    """The attention that upstream should use: flash_attn (needs compute capability 8), xformers, or sdpa if neither imports."""
     able = ["flash_attn"] if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8 else []
     for name in [*able, "xformers.ops"]:
         try:
@@ -82,7 +84,10 @@ def attention_backend() -> str:
 
 @contextmanager
 def present(backend: str) -> Iterator[None]:
-    """For upstream's first import: the environment it reads then, and the modules it will not find."""
+    """Sets the environment variables and adds the modules that upstream needs when it is first imported.
+
+    The empty modules are removed at the end of the `with` block; the modules for attention stay.
+    """
     sparse = "xformers" if backend == "sdpa" else backend
     os.environ |= {"ATTN_BACKEND": backend, "SPARSE_ATTN_BACKEND": sparse, "SPCONV_ALGO": "native"}
     if backend == "sdpa" and "xformers" not in sys.modules:
@@ -96,13 +101,14 @@ def present(backend: str) -> Iterator[None]:
         _module(name, **{part: Absent(f"{name}.{part}") for part in ASKED_BY_NAME.get(name, ())})
     try:
         yield
-    finally:  # or others would take these packages for installed
+    finally:  # otherwise other code would take these packages for installed
         for name in absent:
             del sys.modules[name]
 
 
 def _torchvision() -> None:
-    """Only its transforms are used. Built for another torch, it cannot load its own operators and does not import for it."""
+    """Imports torchvision, also one built for another torch: that one fails because its operators are missing, so two empty
+    ones are declared. Upstream uses only its transforms."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError:
@@ -111,7 +117,7 @@ def _torchvision() -> None:
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        importlib.import_module("torchvision").__dict__["_operators"] = library  # they end with it
+        importlib.import_module("torchvision").__dict__["_operators"] = library  # keeps the library object alive
 
 
 def _module(name: str, **content) -> types.ModuleType:

@@ -1,8 +1,8 @@
-"""Upstream's pipeline, loaded from a checkout and a folder of weights, with no network and nothing that is not needed.
+"""Loads upstream's pipeline from a checkout and a folder of weights, without network access and without unneeded parts.
 
-Not `TrellisVGGTTo3DPipeline.from_pretrained`: that one loads BiRefNet with remote code, DreamSim and a second DINOv2, takes
-VGGT from whatever the hub has today, ignores missing keys, and needs CUDA. The same objects are put together here, each
-checkpoint compared with its network key by key.
+It does not call `TrellisVGGTTo3DPipeline.from_pretrained`, which loads BiRefNet with remote code, DreamSim and a second DINOv2,
+takes the version of VGGT that the hub has today, ignores missing keys, and needs CUDA. The same objects are put together here,
+and each checkpoint is compared with its network key by key.
 """
 
 import importlib
@@ -32,7 +32,7 @@ from recon_lib.weights import store
 
 COMMIT = "f6720923260927333e22761fa722144d214733d9"  # GAP-LAB-CUHK-SZ/ReconViaGen, main of 2026-04-04
 TRELLIS, VGGT = "Stable-X/trellis-vggt-v0-2", "Stable-X/vggt-object-v0-1"  # folders of weights
-PACKAGES = ("spconv", "torchvision", "easydict", "einops", "safetensors", "huggingface_hub")  # upstream's, on this way
+PACKAGES = ("spconv", "torchvision", "easydict", "einops", "safetensors", "huggingface_hub")  # that making a mesh needs
 NEEDED_GB = 16.0  # free GPU memory
 UNUSED_MODELS = ("slat_decoder_gs", "slat_decoder_rf")  # Gaussians, radiance fields
 UNUSED_HEADS = ("point_head", "depth_head", "track_head")  # of VGGT
@@ -44,16 +44,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
+    """Upstream's pipeline, ready to run."""
+
     pipeline: Any  # TrellisVGGTTo3DPipeline
     vggt: ModuleType  # upstream's vggt.utils.pose_enc
     provenance: dict[str, Any]
-    has_guidance_rescale: (
-        bool  # the official code's; the community fork lacks it and counts guidance from 0, not from 1
-    )
+    has_guidance_rescale: bool  # True for the official code; the fork has none, and its guidance of 0 means none, not 1
 
 
 def checkout() -> Path:
-    """Raises Outcome where RECONVIAGEN_ROOT names no ReconViaGen."""
+    """The checkout that RECONVIAGEN_ROOT names. Raises Outcome if that is not a checkout of ReconViaGen."""
     named_root = os.environ.get("RECONVIAGEN_ROOT", "")
     needed = Path(named_root) / "trellis" / "pipelines" / "trellis_image_to_3d.py"
     if not named_root or not needed.exists():
@@ -62,9 +62,9 @@ def checkout() -> Path:
 
 
 def require(device: str) -> Path:
-    """The checkout, once all that `load` needs is there. `device` is cuda, or cpu for networks of a toy's size.
+    """Checks everything that `load` needs, and returns the checkout. `device` is cuda, or cpu for tiny test networks.
 
-    Raises Outcome, or WeightsError.
+    Raises Outcome for a missing or too small GPU, a missing checkout or package, and WeightsError for weights that do not fit.
     """
     if device == "cuda":
         if not torch.cuda.is_available():
@@ -81,21 +81,22 @@ def require(device: str) -> Path:
 
 
 def commit(root: Path) -> str:
-    """The checkout's commit; `unknown` for a folder that is not git's."""
+    """The commit that is checked out; "unknown" for a folder that is not a git checkout."""
     asked = ["git", "-c", "safe.directory=*", "-C", str(root), "rev-parse", "HEAD"]
     found = subprocess.run(asked, capture_output=True, text=True, check=False)
     return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
 def load(root: Path, folder: Path, device: str, progress: Progress = silent) -> Loaded:
-    """`folder` is one of weights. The networks wait in the computer's memory for their turn on the GPU, where upstream can.
+    """Loads the pipeline; `root` is the checkout, `folder` holds the weights.
 
-    Raises Outcome for weights that do not fit the networks, ImportError for a missing package of upstream's.
+    Where upstream supports it, the networks stay in main memory and move to the GPU one after the other. Raises Outcome for
+    weights that do not fit the networks, ImportError if a package of upstream is missing.
     """
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }  # the latter for equal sums, see `sample`
+    }  # the latter makes cuBLAS sum in a fixed order, see `sample`
     backend = stand_ins.attention_backend() if device == "cuda" else "sdpa"
     sys.path[:0] = [path for path in (str(root), str(root / "wheels" / "vggt")) if path not in sys.path]
     with stand_ins.present(backend), named(), silenced() as aloud:
@@ -143,9 +144,9 @@ def load(root: Path, folder: Path, device: str, progress: Progress = silent) -> 
 
 @contextmanager
 def silenced() -> Iterator[Callable[[Progress], Progress]]:
-    """Upstream's prints, bars and warnings go to this module's log: they are no part of a report.
+    """Sends upstream's prints, bars and warnings to this module's log, because they are no part of a report.
 
-    Gives what keeps a progress callback heard.
+    Yields a wrapper; a progress callback passed through it can still print while upstream is silenced.
     """
     said, out = io.StringIO(), sys.stdout
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
@@ -178,7 +179,7 @@ def _model(path: Path) -> nn.Module:
 
 
 def _dinov2(hub: Path, name: str) -> nn.Module:
-    """Upstream would go to the network where the local folder does not answer."""
+    """Loads DINOv2 from the local folder. Raises Outcome if its code is not there, where upstream would use the network."""
     code = hub / "facebookresearch_dinov2_main"
     if not (code / "hubconf.py").exists():
         raise Outcome("weights", f"{code} has no hubconf.py")
@@ -195,7 +196,7 @@ def _vggt(vggt: type[nn.Module], folder: Path) -> nn.Module:
 
 
 def _filled(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> nn.Module:
-    from safetensors.torch import load_file  # with upstream's other packages, which the library runs without
+    from safetensors.torch import load_file  # one of upstream's packages, without which the rest of the library runs
 
     if not path.exists():
         raise Outcome("weights", f"{path} is missing")
@@ -220,7 +221,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _allow_bias_on_cpu(pipeline: Any) -> None:
-    """spconv's CPU kernels refuse a fused bias, which is how they are called out of training; else nothing changes."""
+    """Sets spconv's layers to training mode, because its CPU kernels refuse the fused bias of evaluation mode.
+
+    The mode changes nothing else in these layers."""
     spconv = importlib.import_module("spconv.pytorch")
     for network in pipeline.models.values():
         for module in network.modules():
