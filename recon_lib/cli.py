@@ -145,7 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     reporting = commands.add_parser("report", help="write a run's report.html again from its folder")
     reporting.set_defaults(command=report)
     reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
-    commands_of_weights.add_arguments(commands.add_parser("weights", help="list, download or check ReconViaGen's weights"))
+    commands_of_weights.add_arguments(
+        commands.add_parser("weights", help="list, download or check ReconViaGen's weights")
+    )
     examining = commands.add_parser("doctor", help="check what this machine has and lacks, and how to repair it")
     examining.set_defaults(command=examine)
     examining.add_argument("--json", action="store_true", help="print JSON: rows of name, state, found, needed, mend")

@@ -38,7 +38,9 @@ class Alignment(NamedTuple):
     T_world_mesh: Float[np.ndarray, "4 4"]  # similarity, float64
     iou: Float[np.ndarray, " B"]  # overlap of the masks (alpha > 0.5) per view, at the final size
     starts: int  # rotations tried
-    runner_up_iou: float  # the best other rotation's overlap, mean over the views; NaN if all fits ended in one rotation
+    runner_up_iou: (
+        float  # the best other rotation's overlap, mean over the views; NaN if all fits ended in one rotation
+    )
     runner_up_radians: float  # angle between that rotation and the result's
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from recon_lib.machine import probe
 from recon_lib.machine.probe import MISSING, OK, UPSTREAM, WRONG, Facts, Gpu, Package
 
-PINNED_COMMIT = "f6720923260927333e22761fa722144d214733d9"  # the same as in coarse.reconviagen.upstream, which imports torch
+PINNED_COMMIT = (
+    "f6720923260927333e22761fa722144d214733d9"  # the same as in coarse.reconviagen.upstream, which imports torch
+)
 GPU_GB, RECONVIAGEN_GB = 12.0, 16.0  # free GPU memory; the same as in raster.select and coarse.reconviagen.upstream
 DISK_GB, MEMORY_GB = 2.0, 4.0  # free disk for a few runs; the largest stage on the CPU was seen to use 1.4 GB of memory
 DRIVERS = {"11": 450, "12": 525, "13": 580}  # CUDA version that torch is built for -> oldest driver that works

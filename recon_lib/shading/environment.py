@@ -2,7 +2,8 @@
 
 Level 0 of the stack is the cube map itself. Each further level has half as many texels per side and a wider GGX lobe; it is
 filtered from the cube map averaged down to its own size (Karis 2013, who takes view and normal along the reflected ray). The
-irradiance divided by pi is a small cube map of its own. The rows of every operator sum to one, so a constant sky stays constant.
+irradiance divided by pi is a small cube map of its own. The rows of every operator sum to one, so a constant sky stays
+constant.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """Figures of the notebooks and the report, from values; none is shown or saved here."""
 
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,8 @@ def _grid(pictures: dict[str, np.ndarray], columns: int, cell: float, size: floa
     starts = range(0, len(pictures), columns)
     heights = [max(tall[i : i + columns]) + max(texts[i : i + columns]) for i in starts]
     figure = Picture(figsize=(cell * columns, sum(heights)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).ravel()
     for axis in axes:
         axis.axis("off")
@@ -107,7 +109,7 @@ def cameras(scene: Scene, mesh: Mesh | None = None) -> Picture:
         figure.text(0.02, 0.5, "The photos came without cameras; stage 2 finds them.", va="center")
         return figure
     figure = Picture(figsize=(10, 8.4))
-    axis = figure.add_axes((0.02, 0.04, 0.94, 0.9), projection="3d", computed_zorder=True)
+    axis: Any = figure.add_axes((0.02, 0.04, 0.94, 0.9), projection="3d", computed_zorder=True)
     R = _to_z_up(scene.up)
     polygons, faces, edges = _photo_polygons(scene)
     if mesh is None:

@@ -37,8 +37,8 @@ def banners(run_dir: Path, record: dict[str, Any]) -> str:
             where = f"in stage {', '.join(stopped)}" if stopped else "between two stages"
             error = html.escape(portable(str(record.get("error") or ""), run_dir))
             verb = "failed" if state == "failed" else "was interrupted"
-            found.append(banner(f"The run {verb} {where}: {error or 'no reason is on record'}. This page shows what it had made "
-                                "until then; run <code>recon run</code> again.", state))  # fmt: skip
+            found.append(banner(f"The run {verb} {where}: {error or 'no reason is on record'}. This page shows what it had "
+                                "made until then; run <code>recon run</code> again.", state))  # fmt: skip
     for stage in STAGES:
         for name, reason in record["stages"].get(stage, {}).get("not_written", {}).items():
             why = html.escape(portable(str(reason), run_dir))

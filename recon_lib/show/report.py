@@ -78,7 +78,9 @@ def _stage(run_dir: Path, name: str, record: dict[str, Any]) -> str:
     reason = f"<p>{html.escape(portable(entry['reason'], run_dir))}.</p>" if entry.get("reason") else ""
     body = ""
     if notebook.exists() and entry["state"] != "pending":
-        body = f'<details open class="notebook"><summary>what was done</summary>{_notebook(notebook, run_dir)}</details>'
+        body = (
+            f'<details open class="notebook"><summary>what was done</summary>{_notebook(notebook, run_dir)}</details>'
+        )
     asked = [(key, portable(value, run_dir) if isinstance(value, str) else value)
              for key, value in entry.get("parameters", {}).items()]  # fmt: skip
     parameters = Table(asked, ("parameter", "value in effect")).html()

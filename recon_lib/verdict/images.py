@@ -2,8 +2,8 @@
 
 Photo and rendering are area means with a long side of at most 512 pixels, composited on white, sRGB, 0 to 1. A mask is alpha >
 0.5. The scores that decide are taken inside the union of the true and the rendered mask, because a white background raises
-scores: over the whole image, a blank picture already has an SSIM of 0.7. PSNR is in dB for a data range of 1. SSIM is the mean of
-scikit-image's default map (7 x 7 uniform window; Wang et al. 2004). Axes: H W pixels.
+scores: over the whole image, a blank picture already has an SSIM of 0.7. PSNR is in dB for a data range of 1. SSIM is the mean
+of scikit-image's default map (7 x 7 uniform window; Wang et al. 2004). Axes: H W pixels.
 """
 
 from typing import NamedTuple

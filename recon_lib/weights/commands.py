@@ -50,7 +50,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         action.set_defaults(command=called)
         action.add_argument("--folder", metavar="DIR", help="default: RECON_WEIGHTS, or weights/ in the repository")
     fetching.add_argument(
-        "--revision", action="append", default=[], metavar="ID=REVISION", help="fetch a revision other than the pinned one"
+        "--revision",
+        action="append",
+        default=[],
+        metavar="ID=REVISION",
+        help="fetch a revision other than the pinned one",
     )
 
 

@@ -59,6 +59,7 @@ class _TokenStays(HTTPRedirectHandler):
 
 def read_json(url: str, token: str | None = None) -> dict[str, Any]:
     """The JSON object at the URL. Raises DownloadError."""
+
     def ask() -> bytes:
         with _open(url, 0, token) as response:
             return response.read()
