@@ -33,39 +33,50 @@ def of(count: int) -> Scene:
     return Scene(names, (np.zeros((4, 4, 4), np.uint8),) * count, None, np.zeros(count, bool), np.array([0.0, 0, 1]))
 
 
-def test_auto_takes_the_hull_where_reconviagen_cannot_run_and_says_what_it_lacks(no_gpu):
-    assert reconstruct.choose("auto", "auto", True) == (
-        "hull",
-        "`auto` chose the visual hull, as ReconViaGen cannot run here: "
+def test_auto_takes_stereo_where_reconviagen_cannot_run_and_says_what_it_lacks(no_gpu):
+    assert reconstruct.choose("auto", "auto", True, 12) == (
+        "stereo",
+        "`auto` chose stereo, as ReconViaGen cannot run here: "
         "no GPU: torch sees none; run on a machine with an NVIDIA GPU of 16 GB or more, or choose backend hull",
     )
+    assert reconstruct.choose("auto", "auto", True, 9)[0] == "hull"
 
 
-def test_auto_takes_reconviagen_where_it_can_run(able):
-    assert reconstruct.choose("auto", "auto", True)[0] == reconstruct.choose("auto", "auto", False)[0] == "reconviagen"
+def test_auto_takes_reconviagen_where_it_can_run_and_photos_are_few(able):
+    assert (
+        reconstruct.choose("auto", "auto", True, 15)[0]
+        == reconstruct.choose("auto", "auto", False, 40)[0]
+        == "reconviagen"
+    )
+    assert reconstruct.choose("auto", "auto", True, 16)[0] == "stereo"
 
 
 def test_a_named_backend_never_becomes_another(no_gpu):
     with pytest.raises(Outcome, match="no GPU"):
-        reconstruct.choose("reconviagen", "auto", True)
-    assert reconstruct.choose("hull", "auto", True)[0] == "hull"
+        reconstruct.choose("reconviagen", "auto", True, 40)
+    assert reconstruct.choose("hull", "auto", True, 40)[0] == "hull"
+    assert reconstruct.choose("stereo", "auto", True, 2)[0] == "stereo"
 
 
-@pytest.mark.parametrize("backend", ["hull", "auto"])
+@pytest.mark.parametrize("backend", ["hull", "stereo", "auto"])
 def test_photos_without_cameras_are_refused_where_nothing_finds_them(no_gpu, backend):
     with pytest.raises(ValueError, match=rf"backend {backend}: got photos without cameras.*transforms.json"):
-        reconstruct.choose(backend, "auto", False)
+        reconstruct.choose(backend, "auto", False, 40)
 
 
 def test_an_unknown_backend_is_refused():
     with pytest.raises(ValueError, match="got 'magic', need auto or one of"):
-        reconstruct.choose("magic", "auto", True)
+        reconstruct.choose("magic", "auto", True, 40)
 
 
 def test_a_hull_is_one_body_and_has_nothing_to_remark(jug, no_gpu):
     used = jug.subset(~jug.held_out)
     made = reconstruct.reconstruct(
-        used, config.BackendConfig(), HullConfig(32, 1000), config.SampleConfig(), config.GeneratedConfig()
+        used,
+        config.BackendConfig(backend="hull"),
+        HullConfig(32, 1000),
+        config.SampleConfig(),
+        config.GeneratedConfig(),
     )
     assert made.backend == "hull" and made.bodies == (1, 1.0, 0) and made.remarks == () and made.iou == {}
     carved = hull.visual_hull([i[..., 3] / np.float32(255) for i in used.images], used.cameras, HullConfig(32, 1000))

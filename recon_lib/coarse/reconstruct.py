@@ -35,6 +35,7 @@ from recon_lib.surface import checks, placement, simplify
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.weights import store
 
+FEW, LEAST_FOR_STEREO = 16, 10  # photos with cameras, see `choose`
 AMBIGUOUS_IOU = 0.01  # two fits whose overlaps differ by less count as equally good
 MOSTLY_ONE = 0.5  # share of the surface that the largest body should have
 ALIGNMENT, CAMERA_FITTING, MATCHING = AlignConfig(), CameraFitConfig(), StereoConfig()
@@ -86,10 +87,12 @@ class Coarse:
         return "\n".join([f"mean {mean:.3f}, worst {self.iou[worst]:.3f} ({worst})", *lines])
 
 
-def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:
-    """The backend to run, and one sentence that says why; `backend` is auto, hull or reconviagen.
+def choose(backend: str, device: str, has_cameras: bool, views: int) -> tuple[str, str]:
+    """The backend to run, and one sentence that says why; `backend` is auto, hull, stereo or reconviagen.
 
-    Raises ValueError for an unknown backend, and for one that cannot run on this machine or with these photos.
+    `auto` takes ReconViaGen for photos without cameras and for fewer than `FEW` with cameras, where it can run. Else it takes
+    stereo, and the hull for fewer than `LEAST_FOR_STEREO` photos. Raises ValueError for an unknown backend, and for one that
+    cannot run on this machine or with these photos.
     """
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend: got {backend!r}, need auto or one of {BACKENDS}")
@@ -100,6 +103,8 @@ def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:
                 "named views); or choose reconviagen, which finds them"
             )
         return backend, f"`{backend}` was asked for"
+    if backend == "auto" and has_cameras and views >= FEW:
+        return "stereo", f"`auto` chose stereo, as there are {views} photos with cameras"
     try:
         upstream.require("cpu" if device == "cpu" else "cuda")
     except ValueError as error:
@@ -111,7 +116,10 @@ def choose(backend: str, device: str, has_cameras: bool) -> tuple[str, str]:
                 f"backend auto: got photos without cameras, which only reconviagen can take, and that cannot run here ({why}); "
                 "give cameras (transforms.json, a COLMAP model, or the six named views)"
             ) from error
-        return "hull", f"`auto` chose the visual hull, as ReconViaGen cannot run here: {why}"
+        if views >= LEAST_FOR_STEREO:
+            return "stereo", f"`auto` chose stereo, as ReconViaGen cannot run here: {why}"
+        few = f"{views} photos are too few for stereo, and ReconViaGen cannot run here"
+        return "hull", f"`auto` chose the visual hull, as {few}: {why}"
     asked = "was asked for" if backend == "reconviagen" else "was chosen by `auto`, as it can run here"
     return "reconviagen", f"`reconviagen` {asked}"
 
@@ -130,18 +138,15 @@ def reconstruct(
     """Makes the coarse mesh of a scene, from which the caller must have removed the held-out views.
 
     `alignment` and `camera_fitting` apply to a generated mesh only: to one with and to one without cameras given; `matching`
-    applies to stereo. Raises
-    ValueError as `choose` and the backends do; ReconViaGen's `Outcome` and `WeightsError` are ValueErrors, too.
+    applies to stereo. Raises ValueError as `choose` and the backends do; ReconViaGen's `Outcome` and `WeightsError` are
+    ValueErrors, too.
     """
-    chosen, reason = choose(backend.backend, backend.device, scene.cameras is not None)
+    chosen, reason = choose(backend.backend, backend.device, scene.cameras is not None, len(scene.names))
     alphas = [image[..., 3] / np.float32(255) for image in scene.images]
     if chosen == "hull":
-        mesh = hull.visual_hull(alphas, scene.cameras, shape, progress)
-        provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(shape)}
-        return Coarse(mesh, None, bodies.count_bodies(mesh), {}, chosen, "cpu", reason, (), provenance)
-
+        return make_hull(scene, shape, reason, progress)
     if chosen == "stereo":
-        return _by_stereo(scene, matching, shape, reason, progress)
+        return _by_stereo(scene, matching, shape, reason, backend.backend == "auto", progress)
 
     device = "cpu" if backend.device == "cpu" else "cuda"
     sampled, provenance = _sampled(scene, device, sampling, part(progress, 0.0, 0.6))
@@ -163,8 +168,24 @@ def reconstruct(
     )
 
 
-def _by_stereo(scene: Scene, matching: StereoConfig, shape: HullConfig, reason: str, progress: Progress) -> Coarse:
-    made = stereo.stereo_mesh(scene.images, scene.cameras, matching, shape, progress)
+def make_hull(scene: Scene, shape: HullConfig, reason: str, progress: Progress = silent) -> Coarse:
+    """The visual hull of a scene with cameras; `reason` says why it is the hull."""
+    alphas = [image[..., 3] / np.float32(255) for image in scene.images]
+    mesh = hull.visual_hull(alphas, scene.cameras, shape, progress)
+    provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(shape)}
+    return Coarse(mesh, None, bodies.count_bodies(mesh), {}, "hull", "cpu", reason, (), provenance)
+
+
+def _by_stereo(
+    scene: Scene, matching: StereoConfig, shape: HullConfig, reason: str, may_be_hull: bool, progress: Progress
+) -> Coarse:
+    """With `may_be_hull`, photos that agree on too little become the hull, and its reason says so."""
+    try:
+        made = stereo.stereo_mesh(scene.images, scene.cameras, matching, shape, progress)
+    except stereo.TooLittleAgreed as error:
+        if not may_be_hull:
+            raise
+        return make_hull(scene, shape, f"{reason}, but {error}; so it is the visual hull", progress)
     provenance = {
         "method": "PatchMatch stereo inside the visual hull (Galliani et al. 2015)",
         "views": len(scene.names),

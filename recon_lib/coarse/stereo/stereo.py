@@ -22,6 +22,10 @@ LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hul
 LEAST_POINTS = 100  # consistent pixels, of fewer no box can be drawn
 
 
+class TooLittleAgreed(ValueError):
+    """The photos agree on too few points for a surface."""
+
+
 @dataclass(frozen=True, eq=False)
 class StereoMesh:
     mesh: Mesh
@@ -40,7 +44,7 @@ def stereo_mesh(
 ) -> StereoMesh:
     """`images` are H W 4 uint8, straight alpha, sRGB. The mesh is closed, outward, one body.
 
-    Raises ValueError where no point of space lies inside all masks, and where photos agree on too little.
+    Raises ValueError where no point of space lies inside all masks, and TooLittleAgreed where photos agree on too little.
     """
     alphas = [image[..., 3] / np.float32(255) for image in images]
     field, origin, spacing = hull.carve_field(alphas, cameras, config.bound_resolution, part(progress, 0.0, 0.1))
@@ -52,7 +56,7 @@ def stereo_mesh(
     progress(0.8, "fusing depths")
     points = _points(fine, depths)
     if len(points) < LEAST_POINTS:
-        raise ValueError(
+        raise TooLittleAgreed(
             f"stereo: photos agree on {len(points)} points, need {LEAST_POINTS}: too few photos, too little texture, or "
             "cameras that do not belong to the photos; choose backend hull"
         )
