@@ -16,7 +16,7 @@ from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import headless, refine
 from recon_lib.refine.config import FitConfig
 
-STEPS, PHOTO_SIZE, TEXTURE_SIZE, LIGHT_SIZE = 100, 160, 320, 16  # of the short fit; pixels, texels
+STEPS, PHOTO_SIZE, TEXTURE_SIZE, LIGHT_SIZE = 60, 128, 256, 16  # of the short fit; pixels, texels
 
 
 def keep_better(
