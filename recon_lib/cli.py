@@ -45,13 +45,13 @@ def run(options: argparse.Namespace) -> int:
     from recon_lib.show import tables
 
     notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
-    asked, wanted = _asked(options, notebooks.absolute().parent)
+    asked, wanted = _read_asked(options, notebooks.absolute().parent)
     stages = options.stages or STAGES
     if options.mode:
         backend, of_mode = MODES[options.mode]
         asked.setdefault(COARSE, {})["backend"] = backend
         stages = [stage for stage in stages if stage in of_mode]
-    folder = _run_folder(options, asked, wanted, notebooks, params.defaults(INGEST))
+    folder = _choose_run_folder(options, asked, wanted, notebooks, params.defaults(INGEST))
     limits = {"timeout_s": options.timeout, "soft_limit_s": options.soft_limit}
     limits = {name: limit for name, limit in limits.items() if limit is not None}
     try:
@@ -69,8 +69,8 @@ def new(options: argparse.Namespace) -> int:
     from recon_lib.chain import params, pipeline
 
     notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
-    asked, _ = _asked(options, notebooks.absolute().parent)
-    folder = _run_folder(options, asked, options.name, notebooks, params.defaults(INGEST))
+    asked, _ = _read_asked(options, notebooks.absolute().parent)
+    folder = _choose_run_folder(options, asked, options.name, notebooks, params.defaults(INGEST))
     for copy in pipeline.new(asked, folder, notebooks):
         print(copy)
     return DONE
@@ -88,7 +88,7 @@ def report(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _run_folder(
+def _choose_run_folder(
     options: argparse.Namespace, asked: dict[str, dict], wanted: str, notebooks: Path, ingest: dict[str, Any]
 ) -> Path:
     """The folder that this run may use. A folder that holds another run is replaced only with --name and --force.
@@ -195,25 +195,25 @@ def _add_asked(command: argparse.ArgumentParser, source: argparse._ActionsContai
     command.add_argument("--notebooks", metavar="DIR", help="folder of the stages' notebooks")
 
 
-def _asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], str]:
+def _read_asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], str]:
     """The parameters asked for (stage to name to value), and the name of the run if --name gives none."""
     from recon_lib.chain import params
 
     if not (options.params or options.preset or options.photos):
         raise ValueError("nothing to run: give a parameter file, --preset or --photos")
-    path = Path(options.params) if options.params else _preset(options.preset or "quick", home / "params")
+    path = Path(options.params) if options.params else _find_preset(options.preset or "quick", home / "params")
     asked = params.read(path)
     if options.photos:
         photos = Path(options.photos).resolve()
         inside = photos.is_relative_to(home)
         asked.setdefault(INGEST, {})["photos"] = str(photos.relative_to(home) if inside else photos)
     for item in options.set:
-        stage, name, value = _setting(item)
+        stage, name, value = _parse_setting(item)
         asked.setdefault(stage, {})[name] = value
     return asked, path.stem if options.params or not options.photos else photos.name
 
 
-def _preset(name: str, folder: Path) -> Path:
+def _find_preset(name: str, folder: Path) -> Path:
     from recon_lib.chain import params
 
     there = sorted(path.stem for path in folder.glob("*.yaml"))
@@ -222,7 +222,7 @@ def _preset(name: str, folder: Path) -> Path:
     return folder / f"{name}.yaml"
 
 
-def _setting(item: str) -> tuple[str, str, Any]:
+def _parse_setting(item: str) -> tuple[str, str, Any]:
     import yaml
 
     found = re.fullmatch(r"([^.=]+)\.([^.=]+)=(.*)", item, re.DOTALL)

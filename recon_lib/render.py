@@ -89,7 +89,7 @@ def surfaces(
     pos = clip_positions(mesh.verts, seen)
     rast, _ = raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
     index = _covered_pixels(rast, most_covered)
-    covered = _shaded(mesh, seen.eye, rast, index, raster, material, aside)
+    covered = _shade(mesh, seen.eye, rast, index, raster, material, aside)
     shaded = torch.cat([covered.colour, torch.ones_like(covered.colour[:, :1])], -1)
     pixels = shaded.new_zeros(rast[..., 0].numel() + 1, 4).index_copy(0, index, shaded)
     pixels = pixels[:-1].reshape(*rast.shape[:3], 4)
@@ -101,7 +101,7 @@ def lookup(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> Float[Tensor, "N
     seen = views(cameras, mesh.verts)
     rast, _ = raster.rasterize(clip_positions(mesh.verts, seen), mesh.faces, (seen.height, seen.width), grad_db=False)
     index = _covered_pixels(rast, None)
-    uv = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+    uv = _select(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
     texels = texture_at(mesh.texture, uv, raster)
     pixels = texels.new_zeros(rast[..., 0].numel(), texels.shape[-1]).index_copy(0, index, texels)
     return pixels.reshape(*rast.shape[:3], -1)
@@ -121,28 +121,28 @@ def _covered_pixels(rast: Tensor, most: int | None) -> Int[Tensor, " P"]:
     return index.scatter(0, place, torch.arange(len(covered), device=rast.device))[:most]
 
 
-def _shaded(
+def _shade(
     mesh: Mesh, eye: Tensor, rast: Tensor, index: Tensor, raster: Rasteriser, material: Callable | None,
     aside: Callable | None,
 ) -> Covered:  # fmt: skip
     if mesh.light is None:
-        uv = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+        uv = _select(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
         texture = texture_at(mesh.texture, uv, raster)
         return Covered(index, texture, None, texture, texture.new_zeros(()))
     attributes = torch.cat([vertex_normals(mesh.verts, mesh.faces), mesh.verts], -1)
-    smooth, place = _at(raster.interpolate(attributes[None], rast, mesh.faces)[0], index).split(3, -1)
+    smooth, place = _select(raster.interpolate(attributes[None], rast, mesh.faces)[0], index).split(3, -1)
     place = place.detach()
     if material is None:
-        at = _at(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+        at = _select(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
 
         def material(uv: Tensor) -> tuple[Tensor, Tensor]:
             return texture_at(mesh.texture, uv, raster), texture_at(mesh.material.values, uv, raster)
 
     else:
         at = place
-    texture, values, difference = _with_neighbours(material, at, aside)
-    pixels_a_view = rast.shape[1] * rast.shape[2]
-    view = torch.div(index, pixels_a_view, rounding_mode="floor").clamp_max(len(rast) - 1)
+    texture, values, difference = _look_up_material(material, at, aside)
+    pixels_per_view = rast.shape[1] * rast.shape[2]
+    view = torch.div(index, pixels_per_view, rounding_mode="floor").clamp_max(len(rast) - 1)
     to_eye = torch.nn.functional.normalize((eye.index_select(0, view) - place).T, dim=0)
     orm, offset = values.T.contiguous().split(3)
     normal = pbr.shading_normals(smooth.T.contiguous(), offset, to_eye)
@@ -151,7 +151,7 @@ def _shaded(
     return Covered(index, texture, Material(values), colour.T, difference)
 
 
-def _with_neighbours(material: Callable, at: Tensor, aside: Callable | None) -> tuple[Tensor, Tensor, Tensor]:
+def _look_up_material(material: Callable, at: Tensor, aside: Callable | None) -> tuple[Tensor, Tensor, Tensor]:
     """Base colour and material at the places, and their mean difference from the places aside. One lookup serves both."""
     if aside is None:
         return *material(at), at.new_zeros(())
@@ -161,7 +161,7 @@ def _with_neighbours(material: Callable, at: Tensor, aside: Callable | None) -> 
     return texture, values, sum((here[::ASIDE_SHARE] - there).abs().mean() for here, there in parts)
 
 
-def _at(pixels: Float[Tensor, "N H W A"], index: Int[Tensor, " P"]) -> Float[Tensor, "P A"]:
+def _select(pixels: Float[Tensor, "N H W A"], index: Int[Tensor, " P"]) -> Float[Tensor, "P A"]:
     flat = pixels.reshape(-1, pixels.shape[-1])
     return flat.index_select(0, index.clamp_max(len(flat) - 1))
 

@@ -166,13 +166,13 @@ def test_two_laps_bring_place_and_size_near_before_any_fit(canonical):
     poses = torch.diag(torch.tensor([0.7, 0.7, 0.7, 1.0]))[None]
     poses[0, :3, 3] = torch.tensor([0.15, -0.2, 0.1])
     for _ in range(2):
-        poses, _ = align._recentred(poses, shape, target, cpu)
+        poses, _ = align._recentre(poses, shape, target, cpu)
     assert poses[0, :3, 3].norm() < 0.02
     assert poses[0, 0, 0] == pytest.approx(1, abs=0.02)
 
 
 def test_the_starts_leave_no_rotation_farther_than_24_degrees():
-    starts = Rotation.from_matrix(align._starts(AlignConfig(), None)[:, :3, :3].numpy())
+    starts = Rotation.from_matrix(align._starting_rotations(AlignConfig(), None)[:, :3, :3].numpy())
     for some in Rotation.random(300, random_state=1):
         assert np.degrees((starts * some.inv()).magnitude().min()) < 24
 

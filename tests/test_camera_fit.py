@@ -1,4 +1,4 @@
-"""Guessed cameras come close to the true ones, and never out worse than they went in."""
+"""Guessed cameras come close to the true ones, and never become worse than the guesses."""
 
 from dataclasses import replace
 
@@ -116,10 +116,12 @@ def test_no_photo_is_compared_with_its_own_colours(eight, body):
     red = [image.copy() for image in eight.images]
     red[5][..., :3] = 255, 0, 0
     in_unit = camera.moved(eight.cameras, frames.unit_frame(body.verts))
-    task = camera_fit._task(body, tuple(red), [image[..., 3] / np.float32(255) for image in red], in_unit, QUICK, cpu)
+    task = camera_fit._prepare_task(
+        body, tuple(red), [image[..., 3] / np.float32(255) for image in red], in_unit, QUICK, cpu
+    )
     rig = camera_fit.Rig(in_unit.T_world_cam, torch.zeros(8))
     reddest = {}
-    for group, worn in camera_fit._dressed(rig, task, cpu):
+    for group, worn in camera_fit._dress(rig, task, cpu):
         redness = (worn.texture[..., 0] - worn.texture[..., 1:].max(-1).values).max().item()
         reddest |= dict.fromkeys(group.tolist(), redness)
     assert sorted(reddest) == list(range(8))

@@ -1,4 +1,4 @@
-"""Who makes the coarse mesh, why, and what is said of it."""
+"""Which backend makes the coarse mesh, why it was chosen, and what is reported about the mesh."""
 
 import re
 
@@ -111,8 +111,8 @@ def test_an_open_mesh_is_refused_as_it_is_and_closed_when_cleaned():
     ball = icosphere(3)
     opened = Mesh(0.4 * ball.verts, ball.faces[8:])
     with pytest.raises(Outcome, match=r"invalid mesh: .*open_edges=\d.*clean to true"):
-        reconstruct._closed(opened, HullConfig(32, 2000), False, silent)
-    closed = reconstruct._closed(opened, HullConfig(32, 2000), True, silent)
+        reconstruct._close(opened, HullConfig(32, 2000), False, silent)
+    closed = reconstruct._close(opened, HullConfig(32, 2000), True, silent)
     assert 0 < len(closed.faces) <= 2000
 
 

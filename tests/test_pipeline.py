@@ -529,4 +529,4 @@ def test_the_real_notebooks_and_presets_pass_validation():
     presets = sorted((pipeline.NOTEBOOKS.parent / "params").glob("*.yaml"))
     assert "quick" in [preset.stem for preset in presets]
     for preset in presets:
-        pipeline.validated(params.read(preset))
+        pipeline.validate(params.read(preset))

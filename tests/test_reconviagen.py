@@ -11,7 +11,7 @@ from PIL import Image
 
 from recon_lib import camera
 from recon_lib.coarse.reconviagen import outcomes, sample, stand_ins, upstream
-from recon_lib.coarse.reconviagen.crop import crop, uncropped
+from recon_lib.coarse.reconviagen.crop import crop, uncrop
 from recon_lib.coarse.reconviagen.outcomes import Outcome
 
 
@@ -62,7 +62,7 @@ def test_a_camera_of_a_crop_becomes_the_camera_of_the_photo():
     T_cv_world = camera.invert_rigid(camera.from_opencv(truth.T_world_cam))[:, :3]  # the flip is its own inverse
     K = torch.zeros(4, 3, 3)
     K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2] = seen.intrinsics.T
-    found = uncropped(T_cv_world, K, boxes, 56, truth.sizes)
+    found = uncrop(T_cv_world, K, boxes, 56, truth.sizes)
     torch.testing.assert_close(found.intrinsics, truth.intrinsics)
     torch.testing.assert_close(found.T_world_cam, truth.T_world_cam, rtol=0, atol=1e-5)
 
@@ -72,7 +72,7 @@ def test_cameras_that_are_none_are_refused_by_number(focal):
     K = torch.eye(3).repeat(3, 1, 1)
     K[1, 0, 0] = focal
     with pytest.raises(Outcome, match=r"invalid cameras.*\[1\].*transforms.json"):
-        uncropped(torch.eye(3, 4).repeat(3, 1, 1), K, [(0, 0, 9, 9)] * 3, 56, torch.tensor([[9, 9]] * 3))
+        uncrop(torch.eye(3, 4).repeat(3, 1, 1), K, [(0, 0, 9, 9)] * 3, 56, torch.tensor([[9, 9]] * 3))
 
 
 def test_the_fork_gets_the_same_guidance_in_its_own_count():

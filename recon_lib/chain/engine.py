@@ -39,10 +39,11 @@ class PollingClient(PapermillNotebookClient):
         self.struck = False
 
     async def async_start_new_kernel_client(self) -> Any:
+        """Starts the kernel; from now on the time limit runs, and messages are asked for in slices."""
         self.kernel_pid = self.km.provisioner.pid
         client = await super().async_start_new_kernel_client()
         for channel in (client.shell_channel, client.iopub_channel):
-            channel.get_msg = _sliced(channel.get_msg)
+            channel.get_msg = _ask_in_slices(channel.get_msg)
         deadline = monotonic() + self.limit_s
         self.timeout_func = lambda cell: max(deadline - monotonic(), 0.001)  # 0 would mean no limit
         return client
@@ -60,6 +61,7 @@ class PollingClient(PapermillNotebookClient):
     _cleanup_kernel = run_sync(_async_cleanup_kernel)
 
     def execute_cell(self, cell: NotebookNode, cell_index: int) -> NotebookNode:
+        """Executes one cell; a passed limit, a dead kernel or an interruption is also written into the cell as its error."""
         try:
             return super().execute_cell(cell, cell_index)
         except CellTimeoutError as error:
@@ -117,7 +119,7 @@ class PollingEngine(NBClientEngine):
                     client._cleanup_kernel()
 
 
-def _sliced(get_msg: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
+def _ask_in_slices(get_msg: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
     """Wraps `get_msg` so that it asks again every SLICE_S seconds until a message comes or the timeout is over (Empty)."""
 
     async def ask(timeout: float | None = None) -> dict:

@@ -51,10 +51,10 @@ def take(folder: Path, what: str) -> None:
         return
     file = (folder / NAME).open("a+")
     ends = time.monotonic() + PATIENCE_S
-    while not _locked(file, fcntl.LOCK_EX):
+    while not _try_lock(file, fcntl.LOCK_EX):
         if time.monotonic() > ends:
             file.close()
-            raise ValueError(f"{folder}: {_said(holder(folder))} works here; wait for it, or end it")
+            raise ValueError(f"{folder}: {_describe(holder(folder))} works here; wait for it, or end it")
         time.sleep(PATIENCE_S / 10)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     file.truncate(0)
@@ -98,10 +98,10 @@ def alive(folder: Path) -> bool:
     if holder(folder).get("host") not in (None, socket.gethostname()):
         return time.time() - path.stat().st_mtime < DEAD_S
     with path.open() as file:
-        return not _locked(file, fcntl.LOCK_SH)
+        return not _try_lock(file, fcntl.LOCK_SH)
 
 
-def _locked(file: TextIOWrapper, kind: int) -> bool:
+def _try_lock(file: TextIOWrapper, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -109,7 +109,7 @@ def _locked(file: TextIOWrapper, kind: int) -> bool:
     return True
 
 
-def _said(found: dict[str, Any]) -> str:
+def _describe(found: dict[str, Any]) -> str:
     if not found:
         return "another process"
     return f"{found['what']} (process {found['pid']} on {found['host']}, since {found['since']})"

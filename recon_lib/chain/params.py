@@ -85,7 +85,7 @@ def check(stage: str, values: dict[str, Any]) -> dict[str, Any]:
     known = declared(stage)
     problems = [unknown(str(name), tuple(known)) for name in values if name not in known]
     problems += [
-        f"{name}: got {_shown(value)}, needed {wanted}"
+        f"{name}: got {_describe(value)}, needed {wanted}"
         for name, value in values.items()
         if name in known and (wanted := _needed(known[name], value))
     ]
@@ -133,5 +133,5 @@ def _hint(kind: type, value: Any) -> str:
     return f": YAML reads {value} as text: write {number:f}"
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     return "nothing (null)" if value is None else f"{value!r} ({type(value).__name__})"

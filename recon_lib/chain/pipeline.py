@@ -57,8 +57,8 @@ def run(
     marked interrupted.
     """
     folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
-    stages = [stage for stage in STAGES if stage in _known(stages)]
-    values = validated(params)
+    stages = [stage for stage in STAGES if stage in _check_stages(stages)]
+    values = validate(params)
     began = time.time()
     inputs = reuse.photo_hashes(values[INGEST], notebooks) if stages[0] == INGEST else {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def run(
         return records.load(folder)
 
 
-def validated(params: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def validate(params: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The parameters of each stage, defaults included. Raises one ValueError with a line per problem."""
     problems = [parameters.unknown(name, STAGES) for name in params if name not in STAGES]
     values = {}
@@ -114,7 +114,7 @@ def write_copies(
     All copies use the run folder `run_dir`. Edited copies that already lie in `folder` are renamed first. Raises ValueError for
     bad parameters.
     """
-    values = validated(params)
+    values = validate(params)
     folder.mkdir(parents=True, exist_ok=True)
     return [_write_copy(stage, notebooks, folder, values[stage] | {"run_dir": str(run_dir)}) for stage in STAGES]
 
@@ -125,7 +125,7 @@ def new(params: dict[str, dict[str, Any]], run_dir: str | Path, notebooks: Path 
     Raises ValueError for bad parameters and for a photos folder that does not exist.
     """
     folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
-    values = validated(params)
+    values = validate(params)
     inputs = reuse.photo_hashes(values[INGEST], notebooks)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.held(folder, "recon new"):
@@ -156,7 +156,7 @@ def _relative(folder: Path, notebooks: Path) -> str:
     return str(folder.relative_to(home) if folder.is_relative_to(home) else folder)
 
 
-def _known(stages: Sequence[str]) -> Sequence[str]:
+def _check_stages(stages: Sequence[str]) -> Sequence[str]:
     problems = [parameters.unknown(stage, STAGES) for stage in stages if stage not in STAGES]
     if problems or not stages:
         raise ValueError("\n".join(problems) or f"no stage chosen; there are {', '.join(STAGES)}")

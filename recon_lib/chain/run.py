@@ -134,7 +134,7 @@ def begin(run_dir: str | Path, stage: str, scope: dict[str, Any]) -> Stage:
     Raises ValueError for a parameter that the stage does not declare, that has a wrong type or is out of range, and if somebody
     else works in the folder.
     """
-    parameters = params.defaults(stage) | params.check(stage, _asked(stage, scope))
+    parameters = params.defaults(stage) | params.check(stage, _find_parameters(stage, scope))
     folder = files.root(str(run_dir))
     folder.mkdir(parents=True, exist_ok=True)
     if not in_batch():  # in a batch run, the chain holds the lock
@@ -153,14 +153,14 @@ def begin(run_dir: str | Path, stage: str, scope: dict[str, Any]) -> Stage:
     return Stage(folder, stage, parameters)
 
 
-def _asked(stage: str, scope: dict[str, Any]) -> dict[str, Any]:
+def _find_parameters(stage: str, scope: dict[str, Any]) -> dict[str, Any]:
     """The parameters in a notebook's names: all that the stage declares, and unknown ones that its parameter cells assign."""
     if "__name__" not in scope:
         return scope
     known = params.declared(stage)
     typed: set[str] = set()
     for source in scope.get("In", []):
-        names = _assigned(source)
+        names = _find_assigned(source)
         if params.RUN_DIR.name in names and not source.startswith(INJECTED):
             typed = set()  # the parameters cell was run again, so its earlier content no longer counts
         if params.RUN_DIR.name in names or source.startswith(INJECTED):
@@ -168,7 +168,7 @@ def _asked(stage: str, scope: dict[str, Any]) -> dict[str, Any]:
     return {name: scope[name] for name in (*known, *sorted(typed - {*known, params.RUN_DIR.name})) if name in scope}
 
 
-def _assigned(source: str) -> set[str]:
+def _find_assigned(source: str) -> set[str]:
     """The names that a cell assigns at its top level; none for a cell that is not plain Python."""
     try:
         body = ast.parse(source).body

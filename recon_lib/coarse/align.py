@@ -63,26 +63,26 @@ def fit_similarity(
     progress(0.0, "measuring masks")
     T_unit_mesh = frames.unit_frame(mesh.verts).double()
     T_ball_world = ball_frame(alphas, cameras, 1 / T_unit_mesh[0, 0].item())
-    in_ball = in_double(cameras, T_ball_world)
+    in_ball = move_in_double(cameras, T_ball_world)
     coarse, fine = (
         silhouettes.prepare_body(mesh, T_unit_mesh, n, raster) for n in (config.search_faces, config.final_faces)
     )
-    order = _spread(in_ball)
+    order = _order_by_spread(in_ball)
     search, final = (
         silhouettes.crop_masks([alphas[i] for i in order[:count]], in_ball[order[:count]], size, raster)
         for count, size in ((config.search_views, config.search_size), (config.final_views, config.final_size))
     )
-    poses = starts = _starts(config, up_world).to(raster.DEVICE)
+    poses = starts = _starting_rotations(config, up_world).to(raster.DEVICE)
     for lap in range(3):  # the first two laps align centres and areas; the scores of the last lap count
-        poses, scores = _recentred(poses, coarse, search, raster)
+        poses, scores = _recentre(poses, coarse, search, raster)
         progress(0.1 * (lap + 1), f"tried {len(poses)} rotations")
-    poses = poses[_apart(poses, scores, config.apart, config.kept)]
+    poses = poses[_select_apart(poses, scores, config.apart, config.kept)]
     poses = fit_poses(poses, coarse, search, config.search_steps, config.search_rate, config.decay, raster)
     progress(0.6, f"fitted the best {len(poses)}")
     scores = silhouettes.iou(poses, coarse, search, raster).mean(1)
-    poses = poses[_apart(poses, scores, config.apart, config.finalists)]
+    poses = poses[_select_apart(poses, scores, config.apart, config.finalists)]
     poses = fit_poses(poses, fine, final, config.final_steps, config.final_rate, config.decay, raster)
-    poses = poses[_apart(poses, silhouettes.iou(poses, fine, final, raster).mean(1), config.apart, 2)]
+    poses = poses[_select_apart(poses, silhouettes.iou(poses, fine, final, raster).mean(1), config.apart, 2)]
     progress(0.9, "measuring the overlap")
     iou = silhouettes.iou(poses, fine, silhouettes.crop_masks(alphas, in_ball, config.final_size, raster), raster)
     T_world_mesh = torch.linalg.inv(T_ball_world) @ poses[0].double().cpu() @ T_unit_mesh
@@ -105,7 +105,7 @@ def check(mesh: Mesh, alphas: list[np.ndarray], cameras: Cameras) -> None:
         raise ValueError(f"align: masks {empty} have no alpha above 0.5, need the object in every mask")
 
 
-def in_double(cameras: Cameras, T_new_world: Float[Tensor, "4 4"]) -> Cameras:
+def move_in_double(cameras: Cameras, T_new_world: Float[Tensor, "4 4"]) -> Cameras:
     """`camera.moved` computed in float64, because the object may lie far from the world's origin."""
     exact = Cameras(cameras.T_world_cam.double().cpu(), cameras.intrinsics.double().cpu(), cameras.sizes)
     moved = camera.moved(exact, T_new_world.double())
@@ -139,7 +139,7 @@ def ball_frame(alphas: list[np.ndarray], cameras: Cameras, mesh_radius: float) -
     return torch.from_numpy(T)
 
 
-def _spread(in_ball: Cameras) -> Int[Tensor, " B"]:
+def _order_by_spread(in_ball: Cameras) -> Int[Tensor, " B"]:
     """All views, ordered so that each next one looks from a direction as far as possible from those before it."""
     towards = torch.nn.functional.normalize(in_ball.T_world_cam[:, :3, 3], dim=-1)
     order, nearest = [0], torch.full((len(towards),), torch.inf)
@@ -150,7 +150,7 @@ def _spread(in_ball: Cameras) -> Int[Tensor, " B"]:
     return torch.tensor(order)
 
 
-def _starts(config: AlignConfig, up_world: np.ndarray | None) -> Float[Tensor, "K 4 4"]:
+def _starting_rotations(config: AlignConfig, up_world: np.ndarray | None) -> Float[Tensor, "K 4 4"]:
     """Upright rotations first, if up is known, then super-Fibonacci spirals (Alexa 2022) turned by a random rotation."""
     s = np.arange(config.starts) + 0.5
     r, rest = np.sqrt(s / config.starts), np.sqrt(1 - s / config.starts)
@@ -167,7 +167,7 @@ def _starts(config: AlignConfig, up_world: np.ndarray | None) -> Float[Tensor, "
 
 
 @torch.no_grad()
-def _recentred(
+def _recentre(
     T_ball_unit: Float[Tensor, "K 4 4"], shape: Body, target: Masks, raster: Rasteriser
 ) -> tuple[Float[Tensor, "K 4 4"], Float[Tensor, " K"]]:
     """Shifts and scales each pose towards the masks' centres and areas; also returns the mean overlap before that."""
@@ -206,7 +206,7 @@ def _angles(a: Float[Tensor, "I 4 4"], b: Float[Tensor, "J 4 4"]) -> Float[Tenso
     return ((trace - 1) / 2).clamp(-1, 1).arccos()
 
 
-def _apart(poses: Float[Tensor, "K 4 4"], scores: Float[Tensor, " K"], radians: float, most: int) -> list[int]:
+def _select_apart(poses: Float[Tensor, "K 4 4"], scores: Float[Tensor, " K"], radians: float, most: int) -> list[int]:
     """Indices of at most `most` poses, best first; none is within `radians` of a better one."""
     kept: list[int] = []
     near = _angles(poses, poses) < radians
@@ -228,14 +228,14 @@ def fit_poses(
     for step in range(steps):
         adam.param_groups[0]["lr"] = rate * decay ** (step / max(steps - 1, 1))
         adam.zero_grad()
-        shown = silhouettes.draw_poses(_moved_by(T_ball_unit, move), shape, target, raster)
+        shown = silhouettes.draw_poses(_move_by(T_ball_unit, move), shape, target, raster)
         # Poses share no terms and Adam scales each number by itself, so one sum fits them all.
         (shown - target.alpha).square().mean((1, 2, 3)).sum().backward()
         adam.step()
-    return _moved_by(T_ball_unit, move.detach())
+    return _move_by(T_ball_unit, move.detach())
 
 
-def _moved_by(T_ball_unit: Float[Tensor, "K 4 4"], move: Float[Tensor, "K 7"]) -> Float[Tensor, "K 4 4"]:
+def _move_by(T_ball_unit: Float[Tensor, "K 4 4"], move: Float[Tensor, "K 7"]) -> Float[Tensor, "K 4 4"]:
     """Rotates each pose about the mesh's middle, scales and shifts it; `move` is rotation vector, log scale, shift."""
     turn, log_scale, shift = move.split([3, 1, 3], -1)
     linear = log_scale.exp()[..., None] * rotations(turn) @ T_ball_unit[:, :3, :3]

@@ -96,11 +96,14 @@ def fit_cameras(
     turned = aim_at_masks(alphas, guesses, 1 / T_unit_mesh[0, 0].item())
     alignment = align.fit_similarity(mesh, alphas, turned, align_config, raster, progress=part(progress, 0.0, 0.4))
     T_unit_guess = T_unit_mesh @ torch.from_numpy(alignment.T_world_mesh).inverse()
-    task = _task(mesh, images, alphas, align.in_double(guesses, T_unit_guess), config, raster)
-    rigs = [_rig(align.in_double(cameras, T_unit_guess), task, config, raster) for cameras in (guesses, turned)]
-    states = [(rigs[0], _scores(rigs[0], _dressed(rigs[0], task, raster), task, raster))]
+    task = _prepare_task(mesh, images, alphas, align.move_in_double(guesses, T_unit_guess), config, raster)
+    rigs = [
+        _bring_to_mesh(align.move_in_double(cameras, T_unit_guess), task, config, raster)
+        for cameras in (guesses, turned)
+    ]
+    states = [(rigs[0], _score(rigs[0], _dress(rigs[0], task, raster), task, raster))]
     progress(0.5, f"guesses brought to the mesh, mean overlap {states[0][1].iou.mean():.3f}")
-    for rig, scores in _states(max(rigs, key=lambda rig: _iou(rig, task, raster).mean()), task, config, raster):
+    for rig, scores in _fit_in_rounds(max(rigs, key=lambda rig: _iou(rig, task, raster).mean()), task, config, raster):
         states.append((rig, scores))
         share = len(states) / (3 + config.rounds)
         progress(0.5 + 0.5 * share, f"mean overlap {scores.iou.mean():.3f}, {scores.psnr_db:.2f} dB")
@@ -113,7 +116,7 @@ def fit_cameras(
         guesses.intrinsics.cpu() * torch.stack([focal_scale, torch.ones_like(focal_scale)], -1)[:, [0, 0, 1, 1]]
     )
     in_unit = Cameras(rig.T_unit_cam.cpu(), intrinsics.float(), guesses.sizes)
-    cameras = align.in_double(in_unit, T_unit_mesh.inverse())
+    cameras = align.move_in_double(in_unit, T_unit_mesh.inverse())
     return CameraFit(cameras, before, after, focal_scale.numpy(), alignment)
 
 
@@ -131,7 +134,7 @@ def aim_at_masks(alphas: list[np.ndarray], cameras: Cameras, mesh_radius: float)
     return replace(cameras, T_world_cam=torch.from_numpy(T_world_cam).to(cameras.T_world_cam))
 
 
-def _task(
+def _prepare_task(
     mesh: Mesh, images: tuple, alphas: list[np.ndarray], in_unit: Cameras, config: CameraFitConfig, raster: Rasteriser
 ) -> Task:
     shape = silhouettes.prepare_body(mesh, frames.unit_frame(mesh.verts).double(), config.faces, raster)
@@ -141,39 +144,39 @@ def _task(
     return Task(shape, silhouettes.crop_masks(alphas, in_unit, config.size, raster), photos, blank)
 
 
-def _rig(in_unit: Cameras, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
+def _bring_to_mesh(in_unit: Cameras, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
     """Moves all cameras together, by the one similarity that fits the silhouettes best."""
     target = Masks(task.masks.alpha, replace(task.masks.cameras, T_world_cam=in_unit.T_world_cam.to(raster.DEVICE)))
     pose = torch.eye(4, device=raster.DEVICE)[None]
     pose = align.fit_poses(pose, task.shape, target, config.first_steps, config.mask_rate, config.decay, raster)
-    moved = align.in_double(in_unit, pose[0].double().cpu().inverse())
+    moved = align.move_in_double(in_unit, pose[0].double().cpu().inverse())
     return Rig(moved.T_world_cam.to(raster.DEVICE), torch.zeros(len(in_unit), device=raster.DEVICE))
 
 
-def _states(rig: Rig, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Iterator[tuple[Rig, Scores]]:
+def _fit_in_rounds(rig: Rig, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Iterator[tuple[Rig, Scores]]:
     """Fits the rig and yields it with its scores: after the silhouettes, after the search, and after each round of colours."""
-    rig = _descended(rig, _mask_loss(task, task.masks, raster), config.mask_steps, config.mask_rate, config)
-    dressed = _dressed(rig, task, raster)
-    yield rig, _scores(rig, dressed, task, raster)
-    rig = _searched(rig, dressed, task, config, raster)
+    rig = _descend(rig, _mask_loss(task, task.masks, raster), config.mask_steps, config.mask_rate, config)
+    dressed = _dress(rig, task, raster)
+    yield rig, _score(rig, dressed, task, raster)
+    rig = _search_around(rig, dressed, task, config, raster)
     for _ in range(config.rounds):
-        dressed = _dressed(rig, task, raster)
-        yield rig, _scores(rig, dressed, task, raster)
+        dressed = _dress(rig, task, raster)
+        yield rig, _score(rig, dressed, task, raster)
 
         def loss(rig: Rig, dressed: list = dressed) -> Tensor:
             masks, colours = _mask_loss(task, task.masks, raster)(rig), _colour_losses(rig, dressed, task, 1, raster)
             return masks + config.w_colour * colours.sum()
 
-        rig = _descended(rig, loss, config.round_steps, config.colour_rate, config)
-    yield rig, _scores(rig, _dressed(rig, task, raster), task, raster)
+        rig = _descend(rig, loss, config.round_steps, config.colour_rate, config)
+    yield rig, _score(rig, _dress(rig, task, raster), task, raster)
 
 
-def _searched(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
+def _search_around(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, raster: Rasteriser) -> Rig:
     """Rotates each camera away, fits it to its silhouette again, and keeps the pose that matches its colours best.
 
     Where a silhouette hardly changes with a rotation, a camera may be too far from the truth for the colours alone to find it.
     """
-    loss, fixed = _mask_loss(task, _half(task.masks), raster), replace(config, focal="fixed")
+    loss, fixed = _mask_loss(task, _halve(task.masks), raster), replace(config, focal="fixed")
     still = torch.zeros(1, device=raster.DEVICE)
     with torch.no_grad():
         best, least = rig.T_unit_cam, _colour_losses(rig, dressed, task, SEARCH_AVERAGED, raster)
@@ -181,7 +184,7 @@ def _searched(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, rast
         for axis in torch.eye(3, device=raster.DEVICE):
             move = torch.zeros(len(best), 6, device=raster.DEVICE)
             move[:, :3] = np.radians(degrees) * axis
-            trial = _descended(_moved_by(rig, move, still), loss, config.search_steps, config.mask_rate, fixed)
+            trial = _descend(_move_by(rig, move, still), loss, config.search_steps, config.mask_rate, fixed)
             with torch.no_grad():
                 colours = _colour_losses(trial, dressed, task, SEARCH_AVERAGED, raster)
             best = torch.where((colours < least)[:, None, None], trial.T_unit_cam, best)
@@ -189,7 +192,7 @@ def _searched(rig: Rig, dressed: list, task: Task, config: CameraFitConfig, rast
     return Rig(best, rig.log_focal)
 
 
-def _half(masks: Masks) -> Masks:
+def _halve(masks: Masks) -> Masks:
     """The masks at half the size."""
     size = masks.alpha.shape[-1] // 2
     whole = masks.cameras.intrinsics.new_tensor([[0.0, 0, 2 * size, 2 * size]]).expand(len(masks.alpha), 4)
@@ -198,14 +201,14 @@ def _half(masks: Masks) -> Masks:
 
 
 def _mask_loss(task: Task, masks: Masks, raster: Rasteriser) -> Callable[[Rig], Tensor]:
-    return lambda rig: (_silhouettes(rig, task.shape, masks, raster) - masks.alpha).square().mean((1, 2)).sum()
+    return lambda rig: (_draw_silhouettes(rig, task.shape, masks, raster) - masks.alpha).square().mean((1, 2)).sum()
 
 
 def _colour_losses(
     rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, averaged: int, raster: Rasteriser
 ) -> Float[Tensor, " B"]:
     """Per view, the mean absolute difference of premultiplied colour and coverage, averaged over `averaged`² pixels first."""
-    losses, cameras = torch.zeros_like(rig.log_focal), _seen(rig, task.photos.cameras)
+    losses, cameras = torch.zeros_like(rig.log_focal), _apply_rig(rig, task.photos.cameras)
     for group, mesh in dressed:
         seen = render.views(cameras[group], mesh.verts)
         shown = render.surfaces(mesh, seen, raster, task.shape.topology).rgba
@@ -215,7 +218,7 @@ def _colour_losses(
     return losses
 
 
-def _descended(rig: Rig, loss_of: Callable[[Rig], Tensor], steps: int, rate: float, config: CameraFitConfig) -> Rig:
+def _descend(rig: Rig, loss_of: Callable[[Rig], Tensor], steps: int, rate: float, config: CameraFitConfig) -> Rig:
     move = torch.zeros(len(rig.log_focal), 6, device=rig.log_focal.device, requires_grad=True)
     log_focal = torch.zeros(
         len(move) if config.focal == "each" else 1, device=move.device, requires_grad=config.focal != "fixed"
@@ -224,12 +227,12 @@ def _descended(rig: Rig, loss_of: Callable[[Rig], Tensor], steps: int, rate: flo
     for step in range(steps):
         adam.param_groups[0]["lr"] = rate * config.decay ** (step / max(steps - 1, 1))
         adam.zero_grad()
-        loss_of(_moved_by(rig, move, log_focal)).backward()
+        loss_of(_move_by(rig, move, log_focal)).backward()
         adam.step()
-    return _moved_by(rig, move.detach(), log_focal.detach())
+    return _move_by(rig, move.detach(), log_focal.detach())
 
 
-def _moved_by(rig: Rig, move: Float[Tensor, "B 6"], log_focal: Float[Tensor, " F"]) -> Rig:
+def _move_by(rig: Rig, move: Float[Tensor, "B 6"], log_focal: Float[Tensor, " F"]) -> Rig:
     """Rotates each camera around the object (rotation vector, camera axes), shifts the object across its image (unit radii),
     and scales its distance (logarithm). A longer focal length also moves the camera back, so that only perspective changes."""
     turn, across, away = move.split([3, 2, 1], -1)
@@ -242,22 +245,22 @@ def _moved_by(rig: Rig, move: Float[Tensor, "B 6"], log_focal: Float[Tensor, " F
     return Rig(moved, rig.log_focal + log_focal)
 
 
-def _seen(rig: Rig, crop: Cameras) -> Cameras:
+def _apply_rig(rig: Rig, crop: Cameras) -> Cameras:
     """The crops' cameras with the poses and focal lengths of the rig."""
     focal = rig.log_focal.exp()[:, None]
     intrinsics = torch.cat([crop.intrinsics[:, :2] * focal, crop.intrinsics[:, 2:]], -1)
     return Cameras(rig.T_unit_cam, intrinsics, crop.sizes)
 
 
-def _silhouettes(rig: Rig, shape: Body, masks: Masks, raster: Rasteriser) -> Float[Tensor, "B H W"]:
-    target = Masks(masks.alpha, _seen(rig, masks.cameras))
+def _draw_silhouettes(rig: Rig, shape: Body, masks: Masks, raster: Rasteriser) -> Float[Tensor, "B H W"]:
+    target = Masks(masks.alpha, _apply_rig(rig, masks.cameras))
     return silhouettes.draw_poses(torch.eye(4, device=raster.DEVICE)[None], shape, target, raster)[0]
 
 
-def _dressed(rig: Rig, task: Task, raster: Rasteriser) -> list[tuple[Int[Tensor, " G"], Mesh]]:
+def _dress(rig: Rig, task: Task, raster: Rasteriser) -> list[tuple[Int[Tensor, " G"], Mesh]]:
     """Groups of views, each with the mesh in the mean colours of the other groups' photos. A view's own colours would hold its
     camera where it is; a single photo has no others, so it gets its own."""
-    index, seen = torch.arange(len(rig.log_focal)), _seen(rig, task.photos.cameras)
+    index, seen = torch.arange(len(rig.log_focal)), _apply_rig(rig, task.photos.cameras)
     groups = min(GROUPS, len(index))
     out = []
     for group in range(groups):
@@ -270,12 +273,12 @@ def _dressed(rig: Rig, task: Task, raster: Rasteriser) -> list[tuple[Int[Tensor,
 
 @torch.no_grad()
 def _iou(rig: Rig, task: Task, raster: Rasteriser) -> Float[np.ndarray, " B"]:
-    shown, true = _silhouettes(rig, task.shape, task.masks, raster) > 0.5, task.masks.alpha > 0.5
+    shown, true = _draw_silhouettes(rig, task.shape, task.masks, raster) > 0.5, task.masks.alpha > 0.5
     return silhouettes.overlap(shown.float(), true.float()).double().cpu().numpy()
 
 
-def _scores(rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, raster: Rasteriser) -> Scores:
-    psnr_db, cameras = 0.0, _seen(rig, task.photos.cameras)
+def _score(rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, raster: Rasteriser) -> Scores:
+    psnr_db, cameras = 0.0, _apply_rig(rig, task.photos.cameras)
     with torch.no_grad():
         for group, mesh in dressed:
             photos = Photos(task.photos.rgba[group], cameras[group])

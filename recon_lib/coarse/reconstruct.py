@@ -149,10 +149,10 @@ def reconstruct(
         return _by_stereo(scene, matching, shape, reason, backend.backend == "auto", progress)
 
     device = "cpu" if backend.device == "cpu" else "cuda"
-    sampled, provenance = _sampled(scene, device, sampling, part(progress, 0.0, 0.6))
+    sampled, provenance = _sample(scene, device, sampling, part(progress, 0.0, 0.6))
     found = bodies.count_bodies(sampled.mesh)
-    mesh = _closed(sampled.mesh, shape, generated.clean, part(progress, 0.6, 0.7))
-    placed = _placed(mesh, sampled, scene, alphas, alignment, camera_fitting, part(progress, 0.7, 1.0))
+    mesh = _close(sampled.mesh, shape, generated.clean, part(progress, 0.6, 0.7))
+    placed = _place(mesh, sampled, scene, alphas, alignment, camera_fitting, part(progress, 0.7, 1.0))
     T_world_mesh, cameras, iou, more = placed
     if iou.mean() < generated.least_iou:
         raise Outcome(
@@ -217,7 +217,7 @@ def _remarks(scene: Scene, found: Bodies, iou: np.ndarray, provenance: dict) -> 
     return tuple(said)
 
 
-def _sampled(scene: Scene, device: str, config: SampleConfig, progress: Progress) -> tuple[sample.Sampled, dict]:
+def _sample(scene: Scene, device: str, config: SampleConfig, progress: Progress) -> tuple[sample.Sampled, dict]:
     root, folder = upstream.require(device), store.folder()
     loaded = upstream.load(root, folder, device, part(progress, 0.0, 0.3))
     made = sample.sample(loaded, scene.images, scene.names, config, part(progress, 0.3, 1.0))
@@ -229,7 +229,7 @@ def _sampled(scene: Scene, device: str, config: SampleConfig, progress: Progress
     return made, method | loaded.provenance | vars(config)
 
 
-def _placed(
+def _place(
     mesh: Mesh,
     sampled: sample.Sampled,
     scene: Scene,
@@ -250,7 +250,7 @@ def _placed(
     return aligned.T_world_mesh, None, aligned.iou, {"runner_up": None if np.isnan(aligned.runner_up_iou) else second}
 
 
-def _closed(raw: Mesh, shape: HullConfig, clean: bool, progress: Progress) -> Mesh:
+def _close(raw: Mesh, shape: HullConfig, clean: bool, progress: Progress) -> Mesh:
     """A closed mesh of at most `shape.faces` faces. Raises Outcome for a mesh that the next stages could not use."""
     mesh = bodies.solid(raw, shape, progress) if clean else simplify.decimate(bodies.weld(raw), shape.faces)
     whole = checks.check_mesh(mesh.verts, mesh.faces)

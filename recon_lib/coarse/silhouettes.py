@@ -75,14 +75,14 @@ def draw_poses(
     T_ball_unit: Float[Tensor, "K 4 4"], shape: Body, target: Masks, raster: Rasteriser
 ) -> Float[Tensor, "K B H W"]:
     """Draws the body in every pose for every view of the masks; the pixels hold the antialiased coverage, 0 to 1."""
-    T_clip_ball, count, size = projections(target.cameras), *target.alpha.shape[:2]
+    T_clip_ball, count, size = compute_projections(target.cameras), *target.alpha.shape[:2]
     verts = shape.verts @ T_ball_unit[:, :3, :3].mT + T_ball_unit[:, None, :3, 3]
     each_view = T_clip_ball.repeat(len(T_ball_unit), 1, 1)
     shown = draw(verts.repeat_interleave(count, 0), each_view, size, shape, raster)
     return shown.reshape(-1, count, size, size)
 
 
-def projections(in_ball: Cameras) -> Float[Tensor, "B 4 4"]:
+def compute_projections(in_ball: Cameras) -> Float[Tensor, "B 4 4"]:
     """`T_clip_ball` of each camera, with depth planes that enclose the ball."""
     corners = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * (STRAY / 3**0.5)
     return render.views(in_ball, corners.to(in_ball.intrinsics)).T_clip_world

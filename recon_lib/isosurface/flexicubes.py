@@ -3,10 +3,10 @@
 A cube has one dual vertex per loop of cut edges. Each cut inner grid edge has one quad, between the dual vertices of the four
 cubes around it. Each cube has 21 positive weights. `alpha` (8 corners) scales the distances before the crossing of a cut edge
 is interpolated, so each cube has its own crossing. `beta` (12 edges) weights the crossings whose mean is the dual vertex.
-`gamma` decides along which diagonal a quad is split. Only ratios matter; equal weights give dual marching cubes.
-`dual_cases` has the order of corners, edges and faces, and keeps the mesh manifold. Triangles may intersect each other where
-the surface is thinner than a cube. For signs, winding and axes see the package; further axes: K cut cubes, P pairs of a cut
-cube and one of its cut edges, Q quads.
+`gamma` decides along which diagonal a quad is split. Only ratios matter; equal weights give dual marching cubes. `dual_cases`
+has the order of corners, edges and faces, and keeps the mesh manifold. Triangles may intersect each other where the surface is
+thinner than a cube. For signs, winding and axes see the package; further axes: K cut cubes, P pairs of a cut cube and one of
+its cut edges, Q quads.
 """
 
 from dataclasses import dataclass

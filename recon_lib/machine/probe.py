@@ -88,7 +88,7 @@ def probe(outputs: Path) -> Facts:
         driver=_driver_version(),
         packages=packages,
         root=Path(root) if root else None,
-        commit=_said("git", "-c", "safe.directory=*", "-C", root, "rev-parse", "HEAD") if root else None,
+        commit=_ask_program("git", "-c", "safe.directory=*", "-C", root, "rev-parse", "HEAD") if root else None,
         weights=_weights(),
         disk_gb=shutil.disk_usage(here).free / 2**30,
         memory_gb=psutil.virtual_memory().total / 2**30 if psutil else None,
@@ -158,13 +158,13 @@ def _weights() -> tuple[str, str]:
 
 
 def _driver_version() -> str | None:
-    said = _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    said = _ask_program("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     proc = Path("/proc/driver/nvidia/version")  # where a container lacks nvidia-smi
     found = re.search(r"\d+\.\d+(\.\d+)?", said or (proc.read_text() if proc.exists() else ""))
     return found[0] if found else None
 
 
-def _said(*command: str) -> str | None:
+def _ask_program(*command: str) -> str | None:
     """What a program prints; None if it is absent, fails, or takes more than 3 seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=3, check=True)

@@ -47,7 +47,7 @@ def find(root: Path) -> str | None:
 def read(root: Path, folder: str, max_bytes: float) -> Listing:
     """Lists the photos of the model in `folder`, which `find` returned; `root` is the real path of the photos folder."""
     end = "bin" if is_file(root / folder / "cameras.bin") or is_file(root / folder / "images.bin") else "txt"
-    model, problems = _model(root, folder, end, max_bytes)
+    model, problems = _read_model(root, folder, end, max_bytes)
     if model is None:
         return Listing((), tuple(problems), (), None, "", stored_pixels=True)
     photos, problems = [], []
@@ -62,7 +62,7 @@ def read(root: Path, folder: str, max_bytes: float) -> Listing:
             problems.append(problem(label, "path", "no such file", "the photo that the COLMAP model names"))
         else:
             try:
-                photos.append(_photo(label, path, image))
+                photos.append(_read_photo(label, path, image))
             except ValueError as e:
                 problems.append(f"{label}: {e}")
     if not images:
@@ -81,7 +81,9 @@ def read(root: Path, folder: str, max_bytes: float) -> Listing:
     )
 
 
-def _model(root: Path, folder: str, end: str, max_bytes: float) -> tuple[pycolmap.Reconstruction | None, list[str]]:
+def _read_model(
+    root: Path, folder: str, end: str, max_bytes: float
+) -> tuple[pycolmap.Reconstruction | None, list[str]]:
     problems = []
     for part in PARTS:
         name = f"{folder}/{part}.{end}".removeprefix("./")
@@ -147,7 +149,7 @@ RECORD_END = {
 }  # fmt: skip
 
 
-def _photo(label: str, path: Path, image: pycolmap.Image) -> PosedPhoto:
+def _read_photo(label: str, path: Path, image: pycolmap.Image) -> PosedPhoto:
     camera = image.camera
     if camera.model_name not in MODELS:
         raise ValueError(f"camera model: got {camera.model_name}, needed one of {', '.join(MODELS)}")

@@ -34,13 +34,13 @@ def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, pro
     boxes = torch.tensor([framing.square_box(image[..., 3] / 255, MARGIN) for image in images])
     crops = []
     with ThreadPoolExecutor() as pool:
-        for crop in pool.map(_cropped, images, boxes.tolist(), [size] * len(images)):
+        for crop in pool.map(_crop, images, boxes.tolist(), [size] * len(images)):
             crops.append(crop)
             progress(len(crops) / len(images), "cropping photos")
     return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
 
 
-def _cropped(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:
+def _crop(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:
     left, top, right, bottom = box
     x, y = int(left), int(top)
     part = image[y : int(np.ceil(bottom)), x : int(np.ceil(right))]

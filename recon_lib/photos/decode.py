@@ -84,7 +84,7 @@ def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
         raise ValueError(f"bytes: got {length / 1e6:.1f} MB, needed at most {max_mb:g} MB")
     if length == 0:
         raise ValueError("type: got an empty file, needed PNG, JPEG or WebP")
-    with _damage("header"), _opened(path) as image:
+    with _report_damage("header"), _open_image(path) as image:
         if image is None:
             raise ValueError(f"type: got {_kind(path)}, needed PNG, JPEG or WebP")
         width, height = image.size
@@ -103,7 +103,7 @@ def read_rgba(path: Path, orientation: int) -> tuple[UInt8[np.ndarray, "H W 4"],
 
     Raises ValueError for a damaged file.
     """
-    with _damage("pixels"):
+    with _report_damage("pixels"):
         rgba, notes = _decode(path.read_bytes())
     if orientation in UPRIGHT:
         rgba, notes = UPRIGHT[orientation](rgba), (*notes, "exif")
@@ -129,13 +129,13 @@ def check_mask(alpha: UInt8[np.ndarray, "H W"]) -> None:
 
 
 def _decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
-    with _opened(io.BytesIO(data)) as file:
+    with _open_image(io.BytesIO(data)) as file:
         image: Image.Image = file
         notes = ["multi-picture"] if file.format == "MPO" else []
         raw_mode = file.tile[0].args if file.format == "PNG" and file.tile else None
         if isinstance(raw_mode, str) and raw_mode.endswith(";16B"):
             notes += ["16bit", "grey"] if raw_mode in ("I;16B", "LA;16B") else ["16bit"]
-            rgba = _eight_bits(data, file, raw_mode)
+            rgba = _round_to_eight_bits(data, file, raw_mode)
         else:
             if image.mode == "CMYK":
                 notes.append("cmyk")
@@ -151,7 +151,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     return rgba, tuple(notes)
 
 
-def _eight_bits(data: bytes, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
+def _round_to_eight_bits(data: bytes, image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
     """A 16-bit PNG, rounded to 8 bits. Pillow keeps only the high bytes, so the low bytes are decoded separately."""
     if raw_mode == "I;16B":
         deep = np.asarray(image).astype(np.uint32)[..., None]
@@ -161,7 +161,7 @@ def _eight_bits(data: bytes, image: ImageFile.ImageFile, raw_mode: str) -> np.nd
         four = np.asarray(image).astype(np.uint32)
         deep = four[..., ::2] * 256 + four[..., 1::2]
     else:
-        with _opened(io.BytesIO(data)) as low:
+        with _open_image(io.BytesIO(data)) as low:
             low.tile = [low.tile[0]._replace(args=LOW_BYTES[raw_mode])]
             deep = np.asarray(image).astype(np.uint32) * 256 + np.asarray(low)
     key = image.info.get("transparency")
@@ -185,7 +185,7 @@ def _to_srgb(rgba: np.ndarray, profile: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 @contextmanager
-def _opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
+def _open_image(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
     """Yields Pillow's image, or None if the content is of none of FORMATS; closes it at the end of the `with` block."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large sizes and odd EXIF; what matters is refused elsewhere
@@ -199,7 +199,7 @@ def _opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
 
 
 @contextmanager
-def _damage(field: str) -> Iterator[None]:
+def _report_damage(field: str) -> Iterator[None]:
     try:
         yield
     except Image.DecompressionBombError as e:

@@ -62,15 +62,15 @@ def read(folder: Path, config: IngestConfig, progress: Progress = silent) -> Ing
     if not Path(folder).is_dir():
         raise ValueError(f"{folder}: got no such folder, needed the folder of the photos")
     root = Path(os.path.realpath(folder))
-    listed = _listing(root, config.max_total_mb * 1e6)
+    listed = _list_photos(root, config.max_total_mb * 1e6)
     mask_of, unclear = masks.find(root, listed.photos)
     problems = [*listed.problems, *unclear, *listing.duplicates(listed.photos)]
-    headers, mask_headers, wrong = _headers(root, listed, mask_of, config)
+    headers, mask_headers, wrong = _read_headers(root, listed, mask_of, config)
     problems += wrong
 
     views, notes, undecodable = _decode(root, listed, mask_of, headers, mask_headers, progress)
     problems += undecodable
-    up, up_source, wrong = _up(listed, config)
+    up, up_source, wrong = _choose_up(listed, config)
     held_out, split_source, unsplit = _split(listed, config)
     # If some photos could not be listed, a complaint about their number would mislead.
     problems += wrong + ([] if problems else unsplit)
@@ -86,7 +86,7 @@ def read(folder: Path, config: IngestConfig, progress: Progress = silent) -> Ing
         finding("split", f"{len(held)} of {len(labels)} photos held out: {split_source}", held),
         finding("up", f"up is {np.round(up, 4).tolist()}: {up_source}"),
         *(finding(note, f"{len(files)} photos {CONVERSIONS[note]}", files) for note, files in notes.items()),
-        *_ignored(root, listed.photos, mask_of),
+        *_find_ignored(root, listed.photos, mask_of),
     ]
     return Ingested(_scene(listed, views, held_out, up), findings)
 
@@ -102,7 +102,7 @@ def _decode(
         mask = mask_of.get(photo.label)
         if header is not None and (mask is None or mask in mask_headers):
             try:
-                view = _view(root, photo, header, mask, mask_headers.get(mask), listed.stored_pixels)
+                view = _read_view(root, photo, header, mask, mask_headers.get(mask), listed.stored_pixels)
                 views.append(view)
                 for note in view.notes:
                     notes[note].append(photo.label)
@@ -135,7 +135,7 @@ def _check(config: IngestConfig) -> None:
             raise ValueError(f"{knob}: got {getattr(config, knob)}, needed a positive number")
 
 
-def _listing(root: Path, max_bytes: float) -> Listing:
+def _list_photos(root: Path, max_bytes: float) -> Listing:
     if any(root.glob("transforms*.json")):
         return transforms.read(root, max_bytes)
     if (model := colmap.find(root)) is not None:
@@ -143,7 +143,7 @@ def _listing(root: Path, max_bytes: float) -> Listing:
     return plain.read(root)
 
 
-def _headers(
+def _read_headers(
     root: Path, listed: Listing, mask_of: dict[str, str], config: IngestConfig
 ) -> tuple[list[decode.Header | None], dict[str, decode.Header], list[str]]:
     """The photos' headers (None for a photo that must not be decoded), the masks' headers by path, and the problems."""
@@ -176,7 +176,7 @@ def _headers(
     return of_photos, of_masks, problems
 
 
-def _view(
+def _read_view(
     root: Path,
     photo: PosedPhoto,
     header: decode.Header,
@@ -217,7 +217,7 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} pixels"
 
 
-def _up(listed: Listing, config: IngestConfig) -> tuple[np.ndarray, str, list[str]]:
+def _choose_up(listed: Listing, config: IngestConfig) -> tuple[np.ndarray, str, list[str]]:
     if config.up != "auto":
         up = np.array(UPS[config.up])
         if listed.unposed and config.up != "z":
@@ -262,7 +262,7 @@ def _split(listed: Listing, config: IngestConfig) -> tuple[np.ndarray, str, list
     return held_out, rule, []
 
 
-def _ignored(root: Path, used: tuple[PosedPhoto, ...], mask_of: dict[str, str]) -> list[dict]:
+def _find_ignored(root: Path, used: tuple[PosedPhoto, ...], mask_of: dict[str, str]) -> list[dict]:
     read = {photo.path for photo in used} | {listing.inside(root, label) for label in mask_of.values()}
     rest = [path for path in sorted(root.rglob("*")) if path.is_file() and Path(os.path.realpath(path)) not in read]
     names = [path.relative_to(root).as_posix() for path in rest]

@@ -32,13 +32,13 @@ def _canonical(root: Path, files: dict[str, Path]) -> Listing:
     rig = camera.canonical_six(1)
     lens = Lens(fov_x_radians=2 * math.atan(0.5 / camera.CANONICAL_FOCAL))
     poses = dict(zip(camera.CANONICAL_VIEWS, rig.T_world_cam.double().numpy(), strict=True))
-    found, problems = _listed(root, {files[name].name: poses[name] for name in poses}, lens)
+    found, problems = _list_inside(root, {files[name].name: poses[name] for name in poses}, lens)
     note = finding("cameras", "the canonical rig of six views: no poses are given with the photos")
     return Listing(found, problems, (note,), np.array((0.0, 1.0, 0.0)), "y, the rig's", canonical_rig=True)
 
 
 def _without_cameras(root: Path, paths: list[Path], stems: set[str]) -> Listing:
-    found, problems = _listed(root, {path.relative_to(root).as_posix(): None for path in paths}, None)
+    found, problems = _list_inside(root, {path.relative_to(root).as_posix(): None for path in paths}, None)
     text = "none are given with the photos: stage 2 finds them, which takes backend reconviagen"
     if some := stems & set(camera.CANONICAL_VIEWS):
         text += f"; {', '.join(sorted(some))} alone are not the rig of six"
@@ -46,7 +46,7 @@ def _without_cameras(root: Path, paths: list[Path], stems: set[str]) -> Listing:
     return Listing(found, problems, (finding("cameras", text),), up, "z, the frame of the mesh to come", unposed=True)
 
 
-def _listed(
+def _list_inside(
     root: Path, poses: dict[str, np.ndarray | None], lens: Lens | None
 ) -> tuple[tuple[PosedPhoto, ...], tuple[str, ...]]:
     found, problems = [], []

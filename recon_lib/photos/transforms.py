@@ -40,7 +40,7 @@ def is_source(name: str) -> bool:
 def read(root: Path, max_bytes: float) -> Listing:
     """Lists the photos. `root` is a real path that holds at least one `transforms*.json`. Problems are returned."""
     names = sorted(path.name for path in root.glob("transforms*.json"))
-    files, problems = _sources(names)
+    files, problems = _choose_files(names)
     photos, findings, canonical = [], [], False
     up, up_source = None, "z, the convention of transforms.json"
     for name, held_out in files:
@@ -48,13 +48,13 @@ def read(root: Path, max_bytes: float) -> Listing:
         problems += unreadable
         if data is None:
             continue
-        more, wrong = _frames(root, name, data, held_out)
+        more, wrong = _read_frames(root, name, data, held_out)
         photos += more
         problems += wrong
         # Train and test share one world, so the first file that gives `up` gives it for both.
-        if up is None and (up := _up(name, data, problems)) is not None:
+        if up is None and (up := _read_up(name, data, problems)) is not None:
             up_source = f"as given in {name}"
-        canonical = canonical or _flag(name, data, "canonical_rig", problems)
+        canonical = canonical or _read_flag(name, data, "canonical_rig", problems)
         findings.append(finding("cameras", f"{len(more)} posed photos from {name}"))
     if unread := [name for name in names if name not in dict(files)]:
         findings.append(finding("ignored", f"{len(unread)} files of cameras not read", unread))
@@ -63,7 +63,7 @@ def read(root: Path, max_bytes: float) -> Listing:
     return Listing(tuple(photos), tuple(dict.fromkeys(problems)), tuple(findings), up, up_source, canonical)
 
 
-def _sources(names: list[str]) -> tuple[list[tuple[str, bool | None]], list[str]]:
+def _choose_files(names: list[str]) -> tuple[list[tuple[str, bool | None]], list[str]]:
     """The files to read, each with `held_out` of its frames (None: the frames say it themselves), and the problems."""
     train, test, val = (f"transforms_{part}.json" for part in ("train", "test", "val"))
     if "transforms.json" in names and train in names:
@@ -94,12 +94,12 @@ def _parse(root: Path, name: str, max_bytes: float) -> tuple[dict | None, list[s
     return data, []
 
 
-def _frames(root: Path, name: str, data: dict, held_out: bool | None) -> tuple[list[PosedPhoto], list[str]]:
+def _read_frames(root: Path, name: str, data: dict, held_out: bool | None) -> tuple[list[PosedPhoto], list[str]]:
     frames = data.get("frames")
     if "frames" not in data:
         return [], [problem(name, "frames", f"only the keys {sorted(data)}", "the missing key frames")]
     if not isinstance(frames, list) or not frames:
-        return [], [problem(name, "frames", _shown(frames), "a list of at least one frame")]
+        return [], [problem(name, "frames", _describe(frames), "a list of at least one frame")]
     # If one frame has the key held_out, the input gives the split for all.
     if held_out is None and any(isinstance(f, dict) and "held_out" in f for f in frames):
         held_out = False
@@ -107,24 +107,24 @@ def _frames(root: Path, name: str, data: dict, held_out: bool | None) -> tuple[l
     # A frame with a bad pose or lens stays listed with a simple one, so that faults of the photo itself are reported, too.
     for i, frame in enumerate(frames):
         if not isinstance(frame, dict):
-            problems.append(problem(name, f"frames[{i}]", _shown(frame), "an object"))
+            problems.append(problem(name, f"frames[{i}]", _describe(frame), "an object"))
             continue
-        label, path = _file(root, name, i, frame, problems)
+        label, path = _find_photo(root, name, i, frame, problems)
         where = label or f"{name} frames[{i}]"
-        pose = _pose(where, frame, problems)
-        lens = _lens(where, name, frame, data, problems)
-        size = _size(where, name, frame, data, problems)
-        held = _flag(where, frame, "held_out", problems) or held_out
+        pose = _read_pose(where, frame, problems)
+        lens = _read_lens(where, name, frame, data, problems)
+        size = _read_size(where, name, frame, data, problems)
+        held = _read_flag(where, frame, "held_out", problems) or held_out
         if path is not None:
             corrected = pose is not None and not np.array_equal(pose, frame["transform_matrix"])
             photos.append(PosedPhoto(label, path, np.eye(4) if pose is None else pose, lens, size, held, corrected))
     return photos, problems
 
 
-def _file(root: Path, name: str, i: int, frame: dict, problems: list[str]) -> tuple[str | None, Path | None]:
+def _find_photo(root: Path, name: str, i: int, frame: dict, problems: list[str]) -> tuple[str | None, Path | None]:
     given = frame.get("file_path")
     if not isinstance(given, str) or not given:
-        got = "no such key" if "file_path" not in frame else _shown(given)
+        got = "no such key" if "file_path" not in frame else _describe(given)
         problems.append(problem(name, f"frames[{i}] file_path", got, "the photo's path in the folder"))
         return None, None
     if PureWindowsPath(given).drive or given.startswith(("/", "\\")):
@@ -145,7 +145,7 @@ def _file(root: Path, name: str, i: int, frame: dict, problems: list[str]) -> tu
     return label, None
 
 
-def _pose(where: str, frame: dict, problems: list[str]) -> np.ndarray | None:
+def _read_pose(where: str, frame: dict, problems: list[str]) -> np.ndarray | None:
     needed = "4 rows of 4 finite numbers: rotation and translation, camera to world"
     if "transform_matrix" not in frame:
         problems.append(problem(where, "transform_matrix", "no such key", needed))
@@ -153,12 +153,14 @@ def _pose(where: str, frame: dict, problems: list[str]) -> np.ndarray | None:
     rows = frame["transform_matrix"]
     if not (isinstance(rows, list) and len(rows) == 4 and all(isinstance(r, list) and len(r) == 4 for r in rows)):
         lengths = (
-            [len(r) if isinstance(r, list) else _shown(r) for r in rows] if isinstance(rows, list) else _shown(rows)
+            [len(r) if isinstance(r, list) else _describe(r) for r in rows]
+            if isinstance(rows, list)
+            else _describe(rows)
         )
         problems.append(problem(where, "transform_matrix", f"rows of {lengths}", needed))
         return None
     if wrong := [value for row in rows for value in row if not _is_number(value)]:
-        problems.append(problem(where, "transform_matrix", _shown(wrong[0]), needed))
+        problems.append(problem(where, "transform_matrix", _describe(wrong[0]), needed))
         return None
     try:
         return rigid(np.array([[float(value) for value in row] for row in rows]))
@@ -167,15 +169,17 @@ def _pose(where: str, frame: dict, problems: list[str]) -> np.ndarray | None:
         return None
 
 
-def _lens(where: str, name: str, frame: dict, data: dict, problems: list[str]) -> Lens:
+def _read_lens(where: str, name: str, frame: dict, data: dict, problems: list[str]) -> Lens:
     before = len(problems)
     for key in OTHER_MODELS:
         value = frame.get(key, data.get(key))
         if value not in (None, False, 0):
-            problems.append(problem(where if key in frame else name, key, _shown(value), "a pinhole with k1 k2 p1 p2"))
+            problems.append(
+                problem(where if key in frame else name, key, _describe(value), "a pinhole with k1 k2 p1 p2")
+            )
     model = frame.get("camera_model", data.get("camera_model"))
     if model is not None and model not in PINHOLE_MODELS:
-        problems.append(problem(name, "camera_model", _shown(model), f"one of {', '.join(PINHOLE_MODELS)}"))
+        problems.append(problem(name, "camera_model", _describe(model), f"one of {', '.join(PINHOLE_MODELS)}"))
 
     def number(key: str, low: float = -math.inf, high: float = math.inf, needed: str = "a finite number"):
         table, file = (frame, where) if key in frame else (data, name)
@@ -183,7 +187,7 @@ def _lens(where: str, name: str, frame: dict, data: dict, problems: list[str]) -
         if key not in table:
             return None
         if not _is_number(value) or not low < value < high:
-            problems.append(problem(file, key, _shown(value), needed))
+            problems.append(problem(file, key, _describe(value), needed))
             return None
         return float(value)
 
@@ -196,7 +200,7 @@ def _lens(where: str, name: str, frame: dict, data: dict, problems: list[str]) -
     return Lens(fx, fy, cx, cy, fov_x, fov_y, (k1, k2, p1, p2)) if len(problems) == before else Lens(fx=1.0)
 
 
-def _size(where: str, name: str, frame: dict, data: dict, problems: list[str]) -> tuple[int, int] | None:
+def _read_size(where: str, name: str, frame: dict, data: dict, problems: list[str]) -> tuple[int, int] | None:
     given = {}
     for key in ("w", "h"):
         table, file = (frame, where) if key in frame else (data, name)
@@ -205,27 +209,27 @@ def _size(where: str, name: str, frame: dict, data: dict, problems: list[str]) -
             if _is_number(value) and 0 < value < 1e9 and value == int(value):
                 given[key] = int(value)  # instant-ngp writes 800.0
             else:
-                problems.append(problem(file, key, _shown(value), "a positive whole number of pixels"))
+                problems.append(problem(file, key, _describe(value), "a positive whole number of pixels"))
     if len(given) == 1:
         problems.append(problem(where, "w, h", f"only {given}", "both or none"))
     return (given["w"], given["h"]) if len(given) == 2 else None
 
 
-def _up(name: str, data: dict, problems: list[str]) -> np.ndarray | None:
+def _read_up(name: str, data: dict, problems: list[str]) -> np.ndarray | None:
     if "up" not in data:
         return None
     up = data["up"]
     if not (isinstance(up, list) and len(up) == 3 and all(_is_number(v) for v in up) and np.linalg.norm(up) > 1e-9):
-        problems.append(problem(name, "up", _shown(up), "three finite numbers that give a direction"))
+        problems.append(problem(name, "up", _describe(up), "three finite numbers that give a direction"))
         return None
     up = np.array(up, dtype=float)
     return up / np.linalg.norm(up)
 
 
-def _flag(where: str, table: dict, key: str, problems: list[str]) -> bool:
+def _read_flag(where: str, table: dict, key: str, problems: list[str]) -> bool:
     value = table.get(key, False)
     if not isinstance(value, bool):
-        problems.append(problem(where, key, _shown(value), "true or false"))
+        problems.append(problem(where, key, _describe(value), "true or false"))
     return value is True
 
 
@@ -236,7 +240,7 @@ def _is_number(value: object) -> bool:
     return abs(value) < 1e30  # false for NaN too; a float32 still holds it
 
 
-def _shown(value: object) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, (list, dict)):
         return f"a {type(value).__name__} of {len(value)}"
     return json.dumps(value)[:80]

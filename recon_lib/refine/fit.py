@@ -71,7 +71,7 @@ def fit(
     topology, edges = raster.topology(start.faces), meshes.edges(start.faces)
     smooth = Preconditioner(start, config.smoothness)
     u = smooth.to_differential(start.verts).requires_grad_(True)
-    mesh = _trainable(start)
+    mesh = _make_trainable(start)
     moves = _Movers(u, mesh, config)
     finite, none = torch.ones((), dtype=torch.bool, device=device), torch.zeros((), device=device)
     height, width = start.texture.shape[:2]
@@ -80,14 +80,14 @@ def fit(
     def aside(uv: Float[Tensor, "Q 2"]) -> Float[Tensor, "Q 2"]:
         return uv + reach * torch.randn(uv.shape, generator=generator, device=device)
 
-    yield FitState(0, _detached(start), torch.full((len(LOSSES),), torch.nan))
+    yield FitState(0, _detach(start), torch.full((len(LOSSES),), torch.nan))
     verts = start.verts
     for step in range(1, config.steps + 1):
         if controls.lr_vertex > 0 and not verts.requires_grad:
             verts = smooth.to_verts(u)
         mesh = replace(mesh, verts=verts)
         chosen = order[(step - 1) * config.batch : step * config.batch]
-        view = chosen_views(seen, chosen)
+        view = select_views(seen, chosen)
         rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if config.w_smooth else None)
         pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
         colour, alpha = image_losses(pixels, true, room is None, generator)
@@ -103,15 +103,15 @@ def fit(
         if room and is_asked and rendering.covered.pixel[-1] < photos.rgba[chosen, ..., 0].numel():
             room = int(MARGIN * room)  # all slots were taken, so some pixels may have been dropped
         if is_asked and not finite:
-            raise FloatingPointError(_not_finite(step, loss, controls))
+            raise FloatingPointError(_describe_not_finite(step, loss, controls))
         rate = min(1, step / max(config.warmup, 1)) * config.decay ** (step / config.steps)
         moves.step(rate, controls)
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
         values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
-        yield FitState(step, _detached(replace(mesh, verts=verts)), values)
+        yield FitState(step, _detach(replace(mesh, verts=verts)), values)
 
 
-def _not_finite(step: int, loss: Tensor, controls: Controls) -> str:
+def _describe_not_finite(step: int, loss: Tensor, controls: Controls) -> str:
     return (
         f"step {step}: loss {loss.item():.4g} or a gradient is not finite, need finite; the last good state is kept. Lower "
         f"lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
@@ -131,7 +131,7 @@ def views(photos: Photos) -> Views:
     return render.views(photos.cameras, corners.to(photos.rgba.device))
 
 
-def chosen_views(seen: Views, chosen: Tensor) -> Views:
+def select_views(seen: Views, chosen: Tensor) -> Views:
     """The views with the given indices."""
     return Views(seen.T_clip_world[chosen], seen.eye[chosen], seen.width, seen.height)
 
@@ -142,12 +142,12 @@ def _room(photos: Photos, batch: int) -> int:
     return int(MARGIN * batch * covered[: max(1, len(covered) // 4)].float().mean().item())
 
 
-def _trainable(start: Mesh) -> Mesh:
+def _make_trainable(start: Mesh) -> Mesh:
     names = ("texture",) if start.light is None else ("texture", "material", "light")
     return meshes.map_tensors(start, lambda tensor: tensor.clone().requires_grad_(True), names)
 
 
-def _detached(mesh: Mesh) -> Mesh:
+def _detach(mesh: Mesh) -> Mesh:
     return meshes.map_tensors(mesh, torch.detach, meshes.MOVING)
 
 
@@ -206,11 +206,11 @@ def image_losses(
         rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
     rgba, target = rgba.T.contiguous(), target.T.contiguous()  # torch sums over planes faster
     background = torch.rand(3, rgba.shape[1], generator=generator, device=rgba.device)
-    colour = losses.log_l1(_over(rgba, background), _over(target, background))
+    colour = losses.log_l1(_blend_over(rgba, background), _blend_over(target, background))
     return share * colour, share * losses.squared(rgba[3], target[3])
 
 
-def _over(rgba: Float[Tensor, "4 P"], background: Float[Tensor, "3 P"]) -> Float[Tensor, "3 P"]:
+def _blend_over(rgba: Float[Tensor, "4 P"], background: Float[Tensor, "3 P"]) -> Float[Tensor, "3 P"]:
     return rgba[:3] + (1 - rgba[3:]) * background
 
 

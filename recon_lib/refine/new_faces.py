@@ -58,7 +58,7 @@ class Isosurface:
         cubes = grid**3 if kind == "flexicubes" else 0
         self.weights = torch.zeros(cubes, 21, device=device).requires_grad_(True)
 
-    def smoothed(self, grad: Float[Tensor, " G"]) -> Float[Tensor, " G"]:
+    def smooth(self, grad: Float[Tensor, " G"]) -> Float[Tensor, " G"]:
         """The gradient, smoothed over the grid (a Sobolev gradient), so that a silhouette moves its whole neighbourhood."""
         side = round(len(grad) ** (1 / 3))
         cube = grad.reshape(1, 1, side, side, side)
@@ -121,7 +121,7 @@ class _Movers:
         self.adam.zero_grad()
         self.surface.sdf.grad = None
         loss.backward()
-        self.surface.sdf.grad = self.surface.smoothed(self.surface.sdf.grad)
+        self.surface.sdf.grad = self.surface.smooth(self.surface.sdf.grad)
         self.move_sdf.step(self.config.lr_sdf * share)
         for group in self.adam.param_groups:
             group["lr"] = group["rate"] * share
@@ -154,7 +154,7 @@ def fit_isosurface(
         chosen = order[(step - 1) * config.batch : step * config.batch]
         body, deviation = surface.mesh(training=True)
         body = Mesh(body.verts, body.faces, light=worn.light)
-        rendering = render.surfaces(body, fit.chosen_views(seen, chosen), raster, material=worn.at, aside=aside)
+        rendering = render.surfaces(body, fit.select_views(seen, chosen), raster, material=worn.at, aside=aside)
         pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
         colour, alpha = fit.image_losses(pixels, true, True, generator)
         sign = dmtet.sign_change_bce(surface.sdf, surface.grid.edges)

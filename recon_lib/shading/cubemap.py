@@ -37,7 +37,7 @@ def solid_angles(size: int, device: str | torch.device = "cpu") -> Float[Tensor,
     return area.float().to(device)
 
 
-def halved(cube: Float[Tensor, "6 S S C"]) -> Float[Tensor, "6 R R C"]:
+def halve(cube: Float[Tensor, "6 S S C"]) -> Float[Tensor, "6 R R C"]:
     """The cube map at half the size R, by means over 2 x 2 texels."""
     faces, size, _, channels = cube.shape
     return cube.reshape(faces, size // 2, 2, size // 2, 2, channels).mean((2, 4))

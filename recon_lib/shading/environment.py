@@ -53,10 +53,10 @@ def operators(size: int, device: str | torch.device = "cpu") -> Operators:
     sizes = [size >> k for k in range((size // SMALLEST).bit_length())]
     roughness = torch.linspace(MIRROR, 1, len(sizes)).tolist()
     specular = tuple(
-        _operator(n, lambda cos, a=r * r: ggx.distribution(((1 + cos) / 2).clamp_min(0).sqrt(), a) * cos, device)
+        _make_operator(n, lambda cos, a=r * r: ggx.distribution(((1 + cos) / 2).clamp_min(0).sqrt(), a) * cos, device)
         for n, r in zip(sizes[1:], roughness[1:], strict=True)
     )
-    diffuse = _operator(IRRADIANCE_SIZE, lambda cos: cos, device)
+    diffuse = _make_operator(IRRADIANCE_SIZE, lambda cos: cos, device)
     return Operators(size, torch.tensor(roughness, device=device), specular, diffuse, ggx.split_sum_table(device))
 
 
@@ -69,7 +69,7 @@ def prefilter(cube: Float[Tensor, "6 S S 3"], operators: Operators) -> Light:
     """Prefilters a cube map. The result is linear in `cube`, and gradients reach it through every level."""
     levels, specular, irradiance = cube, [cube], None
     for operator in operators.specular:
-        levels = cubemap.halved(levels)
+        levels = cubemap.halve(levels)
         specular.append((operator @ levels.reshape(-1, 3)).reshape(levels.shape))
         if levels.shape[1] == IRRADIANCE_SIZE:
             irradiance = (operators.diffuse @ levels.reshape(-1, 3)).reshape(levels.shape)
@@ -77,7 +77,7 @@ def prefilter(cube: Float[Tensor, "6 S S 3"], operators: Operators) -> Light:
     return Light(tuple(specular), irradiance, operators.roughness, operators.table)
 
 
-def _operator(size: int, lobe, device) -> Tensor:
+def _make_operator(size: int, lobe, device) -> Tensor:
     """The matrix whose rows are the weights with which each texel's direction gathers light from all texels.
 
     Weights are `lobe(cosine)` times solid angle, divided by their sum.

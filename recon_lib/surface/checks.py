@@ -43,12 +43,12 @@ def check_mesh(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> MeshCh
     used = np.unique(f)
     bodies = len(np.unique(connected_parts(faces, len(v))))
     return MeshChecks(
-        int((count == 1).sum()), int((count > 2).sum()), _split_vertices(f, edge), int(flipped.sum()), bodies,
-        _degenerate(v, f), int((~np.isfinite(v[used])).any(1).sum()),
+        int((count == 1).sum()), int((count > 2).sum()), _count_split_vertices(f, edge), int(flipped.sum()), bodies,
+        _count_degenerate(v, f), int((~np.isfinite(v[used])).any(1).sum()),
     )  # fmt: skip
 
 
-def _split_vertices(f: np.ndarray, edge: np.ndarray) -> int:
+def _count_split_vertices(f: np.ndarray, edge: np.ndarray) -> int:
     """The number of vertices with more than one fan: corners (face, vertex) are joined across the edges at their vertex."""
     corner = np.arange(f.size).reshape(f.shape)
     # Edge e of a face runs from corner e to corner e + 1: both corners touch it.
@@ -62,7 +62,7 @@ def _split_vertices(f: np.ndarray, edge: np.ndarray) -> int:
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
-def _degenerate(v: np.ndarray, f: np.ndarray) -> int:
+def _count_degenerate(v: np.ndarray, f: np.ndarray) -> int:
     a, b, c = v[f[:, 0]], v[f[:, 1]], v[f[:, 2]]
     longest = np.max(
         [np.linalg.norm(b - a, axis=1), np.linalg.norm(c - b, axis=1), np.linalg.norm(a - c, axis=1)], axis=0

@@ -108,7 +108,7 @@ def load(
     mesh = Mesh(verts @ T[:3, :3].T + T[:3, 3], faces, uvs, file_faces, texture)
     if light is None or _is_unlit(path):
         return mesh
-    fitted = _material(mesh, material)
+    fitted = _read_material(mesh, material)
     return replace(mesh, material=fitted, light=hdr.read_light(light, frames.rotation_of(T), light_size))
 
 
@@ -131,7 +131,7 @@ def _is_unlit(path: Path) -> bool:
     return path.suffix == ".glb" and b"KHR_materials_unlit" in path.read_bytes()[: 1 << 20]
 
 
-def _material(mesh: Mesh, material: PBRMaterial) -> Material:
+def _read_material(mesh: Mesh, material: PBRMaterial) -> Material:
     """Occlusion, roughness, metallic and normal offsets of a glTF material, with glTF's defaults for what it lacks."""
     packed, normals = getattr(material, "metallicRoughnessTexture", None), getattr(material, "normalTexture", None)
     images = [image for image in (packed, normals) if image is not None]
@@ -182,6 +182,7 @@ class GltfScene(trimesh.Scene):
     """A trimesh scene whose GLB also states what trimesh cannot write: that colours are final, or the tangents."""
 
     def export(self, file_obj=None, file_type: str = "glb", **kwargs) -> bytes:
+        """The scene as the content of a GLB file, the only type that is supported."""
         assert file_obj is None and file_type == "glb"
         return export_glb(self, include_normals=True, tree_postprocessor=_finish)
 

@@ -127,11 +127,13 @@ def _reason(status: str, decisive: list[Check]) -> str:
     """The sentence that says which checks decided."""
     if status == "normal":
         return f"All {len(decisive)} checks are normal."
-    guilty = [f"{check.name} is {_shown(check)}, needs {check.limit}" for check in decisive if check.status == status]
+    guilty = [
+        f"{check.name} is {_describe(check)}, needs {check.limit}" for check in decisive if check.status == status
+    ]
     return f"It is a {status}, because {'; '.join(guilty)}."
 
 
-def _shown(check: Check) -> str:
+def _describe(check: Check) -> str:
     value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
     return f"{value} {check.unit}".rstrip()
 

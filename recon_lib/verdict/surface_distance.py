@@ -27,14 +27,14 @@ class SurfaceDistance(NamedTuple):
 def distance(mesh: Mesh, truth: Mesh, seed: int = 0) -> SurfaceDistance:
     """Measures a mesh against the true surface; both are in the world. `seed` is that of the points."""
     diagonal = (truth.verts.max(0).values - truth.verts.min(0).values).norm().item()
-    there, back = _to_surface(mesh, truth, seed), _to_surface(truth, mesh, seed)
+    there, back = _measure_to_surface(mesh, truth, seed), _measure_to_surface(truth, mesh, seed)
     precision, recall = (there < diagonal / 100).mean(), (back < diagonal / 100).mean()
     f_score = 2 * precision * recall / max(precision + recall, 1e-12)
     mean = (there.mean() + back.mean()) / 2
     return SurfaceDistance(float(there.mean()), float(back.mean()), float(100 * mean / diagonal), float(f_score))
 
 
-def _to_surface(source: Mesh, target: Mesh, seed: int) -> np.ndarray:
+def _measure_to_surface(source: Mesh, target: Mesh, seed: int) -> np.ndarray:
     body = trimesh.Trimesh(source.verts.numpy(), source.faces.numpy(), process=False)
     points, _ = trimesh.sample.sample_surface(body, SAMPLES, seed=seed)
     squared, _, _ = gpytoolbox.squared_distance(

@@ -21,7 +21,7 @@ def list_weights(options: argparse.Namespace) -> int:
 
 def fetch_weights(options: argparse.Namespace) -> int:
     """`recon weights fetch`. Raises ValueError (DownloadError, WeightsError) for what goes wrong."""
-    folder, revisions = _folder(options), dict(_revision(item) for item in options.revision)
+    folder, revisions = _folder(options), dict(_parse_revision(item) for item in options.revision)
     print(_needs(folder), flush=True)
     with _bar() as progress:
         fetched = fetch.fetch(folder, revisions, progress)
@@ -62,7 +62,7 @@ def _folder(options: argparse.Namespace) -> Path:
     return Path(options.folder).expanduser().absolute() if options.folder else store.folder()
 
 
-def _revision(item: str) -> tuple[str, str]:
+def _parse_revision(item: str) -> tuple[str, str]:
     id, equals, revision = item.partition("=")
     if not (id and equals and revision):
         raise ValueError(f"--revision: got {item!r}, needed ID=REVISION")

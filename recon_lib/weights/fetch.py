@@ -61,7 +61,7 @@ def fetch(
     The revision of a row is the one in `revisions` (by id), else the one in the lock if a person chose it, else the one in
     `store.NEEDED`. Raises ValueError for an unknown id or a bad revision, DownloadError for what goes wrong on the way.
     """
-    chosen = _known(revisions or {})
+    chosen = _check_revisions(revisions or {})
     try:
         return _fetch(folder, chosen, progress)
     except OSError as error:  # from the disk; errors of the network are handled where they arise
@@ -92,7 +92,7 @@ def _fetch(folder: Path, chosen: Mapping[str, str], progress: Progress) -> dict[
     return {plan.need.id: lock[plan.need.id]["revision"] for plan in plans}
 
 
-def _known(revisions: Mapping[str, str]) -> Mapping[str, str]:
+def _check_revisions(revisions: Mapping[str, str]) -> Mapping[str, str]:
     needs = {need.id: need for need in store.NEEDED}
     for id, revision in revisions.items():
         if id not in needs:
@@ -119,7 +119,7 @@ def _plan(
     if entry and entry["revision"] == revision and store.whole(folder, need, entry | {"chosen": True}):
         return None
     if need.kind == store.HUB:
-        revision, remotes = _listing(need, revision, folder / need.target)
+        revision, remotes = _list_files(need, revision, folder / need.target)
     elif need.kind == store.CODE:
         archive = (folder / need.target).with_suffix(".tar.gz")
         remotes = (Remote(need.url.format(revision=revision), archive, revision),)
@@ -127,11 +127,11 @@ def _plan(
         sha256 = revision.removeprefix("sha256:")
         remotes = (Remote(need.url, folder / need.target, sha256, sha256=sha256),)
     stamps = store.read_stamps(folder)
-    missing = tuple(remote for remote in remotes if not _there(folder, remote, stamps))
+    missing = tuple(remote for remote in remotes if not _is_there(folder, remote, stamps))
     return Plan(need, revision, chosen, remotes, missing)
 
 
-def _listing(need: Need, revision: str, target: Path) -> tuple[str, tuple[Remote, ...]]:
+def _list_files(need: Need, revision: str, target: Path) -> tuple[str, tuple[Remote, ...]]:
     """The commit of a revision, and its files. The hub states sha256 for large files and git's sha1 for the others."""
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     url = f"{hub}/api/models/{need.url}/revision/{quote(revision, safe='')}?blobs=true"
@@ -148,15 +148,15 @@ def _listing(need: Need, revision: str, target: Path) -> tuple[str, tuple[Remote
         if file.get("size") is None or not (sha256 or sha1):
             raise DownloadError(f"{url}: {name} without size and hash, needed both; use https://huggingface.co itself")
         at = f"{hub}/{need.url}/resolve/{commit}/{quote(name)}"
-        remotes.append(Remote(at, target / _inside(name), sha256 or sha1, file["size"], sha256, sha1))
+        remotes.append(Remote(at, target / _check_inside(name), sha256 or sha1, file["size"], sha256, sha1))
     return commit, tuple(remotes)
 
 
-def _there(folder: Path, remote: Remote, stamps: dict[str, dict[str, Any]]) -> bool:
+def _is_there(folder: Path, remote: Remote, stamps: dict[str, dict[str, Any]]) -> bool:
     if not remote.path.is_file() or remote.size not in (None, remote.path.stat().st_size):
         return False
     if remote.sha256:
-        return store.hashed(folder, str(remote.path.relative_to(folder)), stamps) == remote.sha256
+        return store.find_hash(folder, str(remote.path.relative_to(folder)), stamps) == remote.sha256
     return bool(remote.git_sha1) and download.digest(remote.path, "git_sha1") == remote.git_sha1
 
 
@@ -180,7 +180,7 @@ def _install(folder: Path, plan: Plan, before: dict[str, Any] | None) -> dict[st
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     stamps = store.read_stamps(folder)
     known = {remote.path: remote.sha256 for remote in plan.remotes if remote.sha256}
-    hashes = {name: known.get(path) or store.hashed(folder, name, stamps) for name, path in names.items()}
+    hashes = {name: known.get(path) or store.find_hash(folder, name, stamps) for name, path in names.items()}
     if before and before["revision"] == revision:
         _compare(folder, before["files"], hashes)
     for name in set(before["files"] if before else ()) - set(names):
@@ -208,7 +208,7 @@ def _unpack(archive: Path, target: Path, revision: str) -> str:
             commit = tar.pax_headers.get("comment", "")
             for member in tar:
                 if member.isfile():
-                    path = temporary / _inside(member.name.partition("/")[2])  # without GitHub's top folder
+                    path = temporary / _check_inside(member.name.partition("/")[2])  # without GitHub's top folder
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(tar.extractfile(member).read())
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -225,7 +225,7 @@ def _unpack(archive: Path, target: Path, revision: str) -> str:
     return commit
 
 
-def _inside(name: str) -> PurePosixPath:
+def _check_inside(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts:
         raise DownloadError(f"the server names a file {name!r}, needed one inside its folder")

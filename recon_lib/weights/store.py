@@ -81,7 +81,7 @@ def folder() -> Path:
 def check(folder: Path, hashing: bool = True) -> None:
     """Quickly compares presence, sizes and revisions with the lock, and the hashes of files that changed since the last time.
 
-    Without `hashing` no file is hashed. Raises WeightsError.
+    Without `hashing` no file is find_hash. Raises WeightsError.
     """
     stamps = read_stamps(folder)
     problems, hashes = _compare(folder, read_lock(folder), stamps, hashing=hashing)
@@ -137,7 +137,7 @@ def write_stamps(folder: Path, stamps: dict[str, dict[str, Any]], hashes: dict[s
         files.write_json(folder / STAMPS, now)
 
 
-def hashed(
+def find_hash(
     folder: Path, name: str, stamps: dict[str, dict[str, Any]], read: Callable[[int], None] = lambda count: None
 ) -> str:
     """The sha256 of the file `name`: that of its stamp if the file has not changed since, else it is computed."""
@@ -174,7 +174,7 @@ def _compare(
         elif path.stat().st_size != file["size"]:
             problems.append(f"{path}: truncated or changed: {path.stat().st_size} bytes, needed {file['size']}")
         elif hashing:
-            hashes[name] = hashed(folder, name, stamps, partial(_share, progress, done, total, path.name))
+            hashes[name] = find_hash(folder, name, stamps, partial(_share, progress, done, total, path.name))
             if hashes[name] != file["sha256"]:
                 problems.append(f"{path}: damaged or changed: sha256 {hashes[name]}, needed {file['sha256']}")
         done += file["size"]

@@ -38,7 +38,7 @@ def crop(image: np.ndarray, name: str, size: int) -> tuple[Image.Image, tuple[fl
     return near.transform((size, size), affine, (a, 0, b, 0, a, c), smooth), (x0, y0, x1, y1)
 
 
-def uncropped(
+def uncrop(
     T_cv_world: Float[Tensor, "B 3 4"], K: Float[Tensor, "B 3 3"], boxes: list[tuple], size: int, photo_sizes: Tensor
 ) -> Cameras:
     """Cameras of the whole photos from the crops' cameras: OpenCV world-to-camera poses and intrinsics in crop pixels.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recon_lib.camera import Cameras
 from recon_lib.coarse.config import SampleConfig
-from recon_lib.coarse.reconviagen.crop import crop, uncropped
+from recon_lib.coarse.reconviagen.crop import crop, uncrop
 from recon_lib.coarse.reconviagen.outcomes import Outcome, named
 from recon_lib.coarse.reconviagen.upstream import Loaded, silenced
 from recon_lib.mesh import Mesh
@@ -38,7 +38,7 @@ class Sampled(NamedTuple):
 def cameras(sampled: Sampled, images: tuple[np.ndarray, ...]) -> Cameras:
     """VGGT's cameras of the whole photos, in VGGT's own frame and scale. Raises Outcome for unusable cameras."""
     sizes = torch.tensor([image.shape[1::-1] for image in images])
-    return uncropped(*sampled.vggt, sampled.boxes, sampled.crop_size, sizes)
+    return uncrop(*sampled.vggt, sampled.boxes, sampled.crop_size, sizes)
 
 
 def sample(
@@ -59,13 +59,13 @@ def sample(
     networks = pipeline.models
     with ExitStack() as hooks, named(), _deterministic(), silenced() as aloud:
         progress = aloud(progress)
-        hooks.enter_context(_after(pipeline.VGGT_model.aggregator, _cameras_into(seen, loaded)))
-        hooks.enter_context(_after(networks["sparse_structure_decoder"], _structure_into(seen)))
+        hooks.enter_context(_hook_after(pipeline.VGGT_model.aggregator, _store_cameras(seen, loaded)))
+        hooks.enter_context(_hook_after(networks["sparse_structure_decoder"], _check_structure(seen)))
         for name, first, share, steps in (
             ("sparse_structure_flow_model", 0.1, 0.5, config.ss_steps),
             ("slat_flow_model", 0.6, 0.3, config.slat_steps),
         ):
-            hooks.enter_context(_after(networks[name], _count(name, first, share, steps, progress)))
+            hooks.enter_context(_hook_after(networks[name], _count_steps(name, first, share, steps, progress)))
         progress(0.0, "looking at the photos")
         outputs, _, _ = pipeline.run(
             image=[square for square, _ in crops],
@@ -121,11 +121,11 @@ def _deterministic() -> Iterator[None]:
         settings.fill_uninitialized_memory = filled
 
 
-def _after(network: torch.nn.Module, hook: Callable) -> Any:
+def _hook_after(network: torch.nn.Module, hook: Callable) -> Any:
     return network.register_forward_hook(hook)
 
 
-def _cameras_into(seen: dict[str, Any], loaded: Loaded) -> Callable:
+def _store_cameras(seen: dict[str, Any], loaded: Loaded) -> Callable:
     """A hook that stores VGGT's cameras in `seen` and frees those of the aggregator's 24 blocks that nobody reads.
 
     Upstream would hold these until the end, 180 MB per block for 16 photos. NaN of the same shape takes their place, so that a
@@ -144,7 +144,7 @@ def _cameras_into(seen: dict[str, Any], loaded: Loaded) -> Callable:
     return hook
 
 
-def _structure_into(seen: dict[str, Any]) -> Callable:
+def _check_structure(seen: dict[str, Any]) -> Callable:
     def hook(network, inputs, output) -> None:
         seen["voxels"] = voxels = int((output > 0).sum())
         if voxels == 0:
@@ -157,7 +157,7 @@ def _structure_into(seen: dict[str, Any]) -> Callable:
     return hook
 
 
-def _count(name: str, first: float, share: float, steps: int, progress: Progress) -> Callable:
+def _count_steps(name: str, first: float, share: float, steps: int, progress: Progress) -> Callable:
     """A hook that reports progress. It counts distinct times, because guidance calls the network twice per step."""
     times = set()
 

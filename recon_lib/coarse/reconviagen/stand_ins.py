@@ -50,6 +50,7 @@ class BlockDiagonalMask:
 
     @classmethod
     def from_seqlens(cls, q_seqlen: list[int], kv_seqlen: list[int] | None = None) -> "BlockDiagonalMask":
+        """The mask for sequences of these lengths, in tokens."""
         return cls(list(q_seqlen), list(q_seqlen if kv_seqlen is None else kv_seqlen))
 
 
@@ -91,14 +92,14 @@ def present(backend: str) -> Iterator[None]:
     sparse = "xformers" if backend == "sdpa" else backend
     os.environ |= {"ATTN_BACKEND": backend, "SPARSE_ATTN_BACKEND": sparse, "SPCONV_ALGO": "native"}
     if backend == "sdpa" and "xformers" not in sys.modules:
-        fmha = _module("xformers.ops.fmha", BlockDiagonalMask=BlockDiagonalMask)
-        ops = _module("xformers.ops", fmha=fmha, memory_efficient_attention=memory_efficient_attention)
-        _module("xformers", ops=ops)
+        fmha = _add_module("xformers.ops.fmha", BlockDiagonalMask=BlockDiagonalMask)
+        ops = _add_module("xformers.ops", fmha=fmha, memory_efficient_attention=memory_efficient_attention)
+        _add_module("xformers", ops=ops)
     if importlib.util.find_spec("torchvision") is not None:
-        _torchvision()
+        _import_torchvision()
     absent = {name for name in NEVER_CALLED if importlib.util.find_spec(name.partition(".")[0]) is None}
     for name in sorted(absent):
-        _module(name, **{part: Absent(f"{name}.{part}") for part in ASKED_BY_NAME.get(name, ())})
+        _add_module(name, **{part: Absent(f"{name}.{part}") for part in ASKED_BY_NAME.get(name, ())})
     try:
         yield
     finally:  # otherwise other code would take these packages for installed
@@ -106,7 +107,7 @@ def present(backend: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _torchvision() -> None:
+def _import_torchvision() -> None:
     """Imports torchvision, also one built for another torch: that one fails because its operators are missing, so two empty
     ones are declared. Upstream uses only its transforms."""
     try:
@@ -120,7 +121,7 @@ def _torchvision() -> None:
         importlib.import_module("torchvision").__dict__["_operators"] = library  # keeps the library object alive
 
 
-def _module(name: str, **content) -> types.ModuleType:
+def _add_module(name: str, **content) -> types.ModuleType:
     module = types.ModuleType(name)
     module.__spec__ = importlib.util.spec_from_loader(name, None)
     module.__dict__.update(content, is_stand_in=True)

@@ -106,13 +106,13 @@ def load(root: Path, folder: Path, device: str, progress: Progress = silent) -> 
         samplers = importlib.import_module("trellis.pipelines.samplers")
         extractor = importlib.import_module("trellis.representations.mesh.cube2mesh").SparseFeatures2Mesh
         extractor.__init__.__defaults__ = (device, 64, True)  # the decoder builds it without naming a device
-        arguments = _json(folder / TRELLIS / "pipeline.json")["args"]
+        arguments = _read_json(folder / TRELLIS / "pipeline.json")["args"]
         wanted = {name: path for name, path in arguments["models"].items() if name not in UNUSED_MODELS}
         models = {}
         for i, (name, path) in enumerate(wanted.items()):
             progress(0.1 + 0.4 * i / len(wanted), f"loading {name}")
-            models[name] = _model(folder / TRELLIS / path)
-        models["image_cond_model"] = _dinov2(folder / "torchhub", arguments["image_cond_model"])
+            models[name] = _load_model(folder / TRELLIS / path)
+        models["image_cond_model"] = _load_dinov2(folder / "torchhub", arguments["image_cond_model"])
         progress(0.6, "loading VGGT")
         pipeline = trellis.TrellisVGGTTo3DPipeline()
         trellis.Pipeline.__init__(pipeline, models)
@@ -123,7 +123,7 @@ def load(root: Path, folder: Path, device: str, progress: Progress = silent) -> 
         pipeline.slat_normalization = arguments["slat_normalization"]
         mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, as DINOv2 was trained with
         pipeline.image_cond_model_transform = trellis.transforms.Normalize(mean=mean, std=std)
-        pipeline.VGGT_model = _vggt(trellis.VGGT, folder / VGGT)
+        pipeline.VGGT_model = _load_vggt(trellis.VGGT, folder / VGGT)
         pipeline.VGGT_dtype = _vggt_dtype(device)
         in_turn = device == "cuda" and "device" in vars(type(pipeline))  # the fork's cannot
         pipeline.low_vram, pipeline._device = in_turn, torch.device(device)
@@ -172,13 +172,13 @@ def _vggt_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
 
 
-def _model(path: Path) -> nn.Module:
-    config = _json(path.with_name(f"{path.name}.json"))
+def _load_model(path: Path) -> nn.Module:
+    config = _read_json(path.with_name(f"{path.name}.json"))
     network = getattr(importlib.import_module("trellis.models"), config["name"])(**config["args"])
-    return _filled(network, path.with_name(f"{path.name}.safetensors"))
+    return _fill(network, path.with_name(f"{path.name}.safetensors"))
 
 
-def _dinov2(hub: Path, name: str) -> nn.Module:
+def _load_dinov2(hub: Path, name: str) -> nn.Module:
     """Loads DINOv2 from the local folder. Raises Outcome if its code is not there, where upstream would use the network."""
     code = hub / "facebookresearch_dinov2_main"
     if not (code / "hubconf.py").exists():
@@ -187,15 +187,15 @@ def _dinov2(hub: Path, name: str) -> nn.Module:
     return torch.hub.load(str(code), name, source="local", pretrained=True)
 
 
-def _vggt(vggt: type[nn.Module], folder: Path) -> nn.Module:
-    network = vggt(**_json(folder / "config.json"))
+def _load_vggt(vggt: type[nn.Module], folder: Path) -> nn.Module:
+    network = vggt(**_read_json(folder / "config.json"))
     for head in UNUSED_HEADS:
         if hasattr(network, head):
             delattr(network, head)
-    return _filled(network, folder / "model.safetensors", ignored=UNUSED_HEADS).eval()
+    return _fill(network, folder / "model.safetensors", ignored=UNUSED_HEADS).eval()
 
 
-def _filled(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> nn.Module:
+def _fill(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> nn.Module:
     from safetensors.torch import load_file  # one of upstream's packages, without which the rest of the library runs
 
     if not path.exists():
@@ -214,7 +214,7 @@ def _filled(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> nn
     return network
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise Outcome("weights", f"{path} is missing")
     return json.loads(path.read_text())
