@@ -1,7 +1,7 @@
 """`make bench ARGS=--reconviagen`: memory and time of ReconViaGen at its real size on a GPU, without its weights.
 
-Every network has its real dimensions and random values; memory and time do not depend on these but through the structure,
-which random values leave empty or full. So a shell of 20,000 voxels, about what an object has, is put in its place. Needs
+Every network has its real size and random values. The values affect memory and time only through the structure, which random
+values would leave empty or full, so a shell of 20,000 voxels, about as many as an object has, replaces it. Needs
 RECONVIAGEN_ROOT.
 """
 

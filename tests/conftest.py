@@ -1,4 +1,4 @@
-"""Checks annotations in the test run; the raster implementations; the sample and what is made of it."""
+"""Checks shape annotations during tests, and holds the fixtures: the raster implementations, the sample and its results."""
 
 import importlib
 import re

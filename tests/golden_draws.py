@@ -1,8 +1,8 @@
 """The random inputs and weights of the golden records, drawn from their seeds by the recorder and again by the test.
 
-Half of a record would be random numbers, so they are not stored. What is stored of each is its beginning and its mean, by
-which `drawn_as_recorded` tells a changed generator. torch's generator on the CPU gives the same bits everywhere but for the
-last ones of normal numbers, which depend on the processor's vector instructions.
+Random numbers would be half of a record, so only the beginning and the mean of each array are stored; by these
+`drawn_as_recorded` notices a changed generator. torch's generator on the CPU gives the same bits everywhere, except for the
+last bits of normal numbers, which depend on the processor's vector instructions.
 """
 
 import torch

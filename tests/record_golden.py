@@ -1,10 +1,10 @@
 """`python tests/record_golden.py FOLDER` on a machine with a GPU and nvdiffrast 0.4: the fixtures in tests/golden.
 
 Small scenes go through the four operations of nvdiffrast, forward and backward; `tests/test_golden.py` holds the CPU
-backend against what came out. Each file has the inputs, too, but for the random ones, which `golden_draws` draws again. What
-antialiasing puts out is stored as its difference from what went in, which is 0 nearly everywhere. One view a scene: with two,
-nvdiffrast 0.4 gave a part of one view's position gradients to the other. No weight on faces seen edge-on, whose gradients
-have no digits left in float32.
+backend against the results. Each file also has the inputs, except for the random ones, which `golden_draws` draws again. The
+output of antialiasing is stored as its difference from the input, which is 0 nearly everywhere. There is one view per scene:
+with two, nvdiffrast 0.4 gave part of one view's position gradients to the other. Faces seen edge-on get no weight, because
+float32 leaves no correct digits in their gradients.
 """
 
 import sys

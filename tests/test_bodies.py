@@ -1,4 +1,4 @@
-"""Confetti and shells: counted, and cleaned without touching what is meant."""
+"""Confetti and inner shells are counted, and removed without changing the object itself."""
 
 import pytest
 import torch

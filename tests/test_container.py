@@ -1,4 +1,4 @@
-"""The container's files: what they promise, and that the pins of all places agree. Building the image is CI's."""
+"""The container's files keep their promises, and the pinned versions agree in all files. CI builds the image itself."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The doctor judges facts; here they are made up, but for one real examination through the command."""
+"""The doctor's judgement of made-up facts, and one real examination through the command line."""
 
 import json
 import resource

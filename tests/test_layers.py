@@ -1,4 +1,4 @@
-"""The house: which rooms there are follows from the folders, and imports never point down."""
+"""Which rooms the library has follows from its folders; a room imports only rooms that stand above its own in ROWS."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which library runs the kernels' threads, and how they wait: told by processes of their own, where nothing has started yet."""
+"""Which library runs the kernels' threads, and how they wait; tested in new processes, in which no thread has started yet."""
 
 import ctypes
 import os
