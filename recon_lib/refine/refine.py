@@ -205,8 +205,10 @@ def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
     """Sentences for the notebook's Reading: the gain, and whether more steps may help; `validation` has (step, PSNR in dB)."""
     if not validation:
         return gain_sentence(kept)
+    if len(validation) < 3:
+        return f"{gain_sentence(kept)} It was measured at too few steps to say whether more would help."
     last, last_db = validation[-1]
-    if kept.step == last and len(validation) > 2 and last_db - validation[-3][1] > STILL_RISING_DB:
+    if kept.step == last and last_db - validation[-3][1] > STILL_RISING_DB:
         return f"{gain_sentence(kept)} It was still rising at the last step: more steps may help."
     if kept.psnr_db - last_db > STILL_RISING_DB:
         return f"{gain_sentence(kept)} Steps after it made it worse, down to {last_db:.2f} dB: lower rates may help."
