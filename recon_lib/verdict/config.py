@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from recon_lib.knobs import knob
 
+LEAST_PSNR_DB = (25.0, 20.0)  # of normal and of warning, in the mask
+LEAST_SSIM = (0.85, 0.75)
+
 
 @dataclass(frozen=True)
 class MetricsConfig:

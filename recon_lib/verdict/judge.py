@@ -18,11 +18,10 @@ from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import checks
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.verdict import images
+from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
 from recon_lib.verdict.images import Comparison, Score
 
 LEVELS = ("normal", "warning", "failure")
-LEAST_PSNR_DB = (25.0, 20.0)  # of normal and of warning, in the mask
-LEAST_SSIM = (0.85, 0.75)
 HELD_OUT, USED = "held-out views", "used views"
 
 
