@@ -1,5 +1,7 @@
+import base64
 import io
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 from PIL import Image
 
 from recon_lib.raster import cpu
-from recon_lib.show import report, stills, viewer
+from recon_lib.show import page, report, stills, viewer
 from recon_lib.surface import placement
+from recon_lib.verdict import judge
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -29,38 +32,67 @@ class Links(HTMLParser):
         self.found += [values[k] for k in ("src", "href") if values.get(k) and tag != "a"]
 
 
+ELSEWHERE = "/srv/somebody/photos of theirs/jug.png"
+RED = "\x1b[31m"
+
+
 def executed(folder: Path, stage: str, outputs: list) -> None:
     book = nbformat.v4.new_notebook()
-    tagged = nbformat.v4.new_code_cell("steps = 500")
-    tagged.metadata["tags"] = ["parameters"]
-    book.cells = [nbformat.v4.new_markdown_cell(f"# {stage} was here"), tagged]
+    tagged = nbformat.v4.new_code_cell("steps = 500", metadata={"tags": ["parameters"]})
+    live = nbformat.v4.new_markdown_cell("Turn it with the mouse.", metadata={"tags": ["only-live"]})
+    book.cells = [nbformat.v4.new_markdown_cell(f"# {stage} was here"), tagged, live]
     book.cells.append(nbformat.v4.new_code_cell("secret_code()", outputs=outputs, execution_count=1))
     nbformat.write(book, folder / f"{stage}.ipynb")
 
 
 @pytest.fixture
 def finished_run(tmp_path, ball) -> Path:
-    stages = {name: {"state": "done", "seconds": 1.5, "parameters": {"steps": 800}} for name in report.STAGES}
-    (tmp_path / "run.json").write_text(json.dumps({"name": "run", "state": "done", "stages": stages}))
-    executed(tmp_path, "1_ingest", [nbformat.v4.new_output("stream", text="forty photos")])
-    for name in ("metrics", "preview"):
-        (tmp_path / name).mkdir()
-    check = {"name": "PSNR in the mask", "value": 26.1, "limit": ">= 25", "unit": "dB", "status": "normal"}
-    verdict = {
-        "status": "normal",
-        "psnr_db": 26.1,
-        "ssim": 0.9,
-        "psnr_full_db": 30.0,
-        "ssim_full": 0.95,
-        "mask_iou": 0.99,
+    """Of two views, `bad` is the worst; its photo is red, its rendering green, its error blue."""
+    stages = {
+        name: {"state": "done", "started": f"2026-05-04T10:0{i}:00+00:00", "seconds": 1.5, "parameters": {"steps": 800}}
+        for i, name in enumerate(report.STAGES)
     }
-    verdict |= {"views": "held-out views", "view_count": 8, "checks": [check], "mesh": "refined/mesh.glb"}
+    stages["2_reconviagen"] |= {"backend": "hull", "reason": "`auto` chose the visual hull"}
+    record = {"name": "run", "state": "done", "stages": stages, "device": "cpu", "final_mesh": "refined/mesh.glb",
+              "started": "2026-05-04T10:00:00+00:00", "ended": "2026-05-04T10:09:00+00:00", "photos": ELSEWHERE}  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    text = f"forty photos in {tmp_path}/scene and {ELSEWHERE}"
+    traceback = nbformat.v4.new_output(
+        "error", ename="E", evalue="no", traceback=[f"File {RED}/opt/lib/python/code.py:3"]
+    )
+    executed(tmp_path, "1_ingest", [nbformat.v4.new_output("stream", text=text), traceback])
+    for name in ("metrics/renders", "metrics/errors", "scene/images", "preview"):
+        (tmp_path / name).mkdir(parents=True)
+    check = {"name": "PSNR in the mask", "value": 26.1, "limit": ">= 25", "unit": "dB", "status": "normal"}
+    scores = {"psnr_db": 26.1, "ssim": 0.9, "psnr_full_db": 30.0, "ssim_full": 0.95, "mask_iou": 0.99}
+    verdict = scores | {"status": "normal", "reason": "All 10 checks are <normal>.", "mesh": "refined/mesh.glb"}
+    verdict |= {"views": "held-out views", "view_count": 2, "checks": [check], "coarse": scores | {"psnr_db": 22.6}}
     (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdict))
+    (tmp_path / "metrics" / "views.csv").write_text("view,psnr_db,ssim\ngood,30.0,0.95\nbad,22.25,0.85\n")
+    for folder, colour in (("scene/images", "red"), ("metrics/renders", "green"), ("metrics/errors", "blue")):
+        for view, size in (("good", 8), ("bad", 16)):
+            Image.new("RGBA", (size * (2 if folder == "scene/images" else 1),) * 2, colour).save(
+                tmp_path / folder / f"{view}.png"
+            )
     upright = placement.stand_upright(ball, np.array([0.0, 1.0, 0.0]))
     pictures = stills.canonical(upright, 64, cpu)
     stills.save(tmp_path / "preview", pictures, list(stills.turntable(upright, 4, 64, cpu)))
     viewer.save(tmp_path / "preview" / "viewer.html", upright, 500, cpu)
     return tmp_path
+
+
+def change(run_dir: Path, **states: str) -> dict:
+    """Writes other states of stages into run.json; the run's own is the first of them."""
+    record = json.loads((run_dir / "run.json").read_text())
+    for stage, state in states.items():
+        record["stages"][next(name for name in record["stages"] if name.endswith(stage))]["state"] = state
+    record["state"] = next(iter(states.values()))
+    (run_dir / "run.json").write_text(json.dumps(record))
+    return record
+
+
+def first_screen(page: str) -> str:
+    return page.split("<nav>")[0]
 
 
 def test_the_page_loads_nothing_from_anywhere(finished_run):
@@ -71,9 +103,110 @@ def test_the_page_loads_nothing_from_anywhere(finished_run):
 
 def test_the_page_shows_verdict_effective_parameters_and_outputs_but_no_code(finished_run):
     text = report.write(finished_run).read_text()
-    for wanted in ("26.10 dB", "held-out views", "<td>steps</td><td>800</td>", "1_ingest was here", "forty photos"):
+    for wanted in (
+        "26.1 dB",
+        "held-out views",
+        '<td>steps</td><td class="number">800</td>',
+        "1_ingest was here",
+        "forty photos",
+    ):
         assert wanted in text, wanted
     assert "secret_code" not in text and "steps = 500" not in text
+
+
+def test_the_first_screen_says_what_decided_what_it_gained_when_and_by_whom(finished_run):
+    first = first_screen(report.write(finished_run).read_text())
+    assert "All 10 checks are &lt;normal&gt;." in first
+    assert "<td>+3.5</td>" in first and "22.6" in first
+    assert "Started 2026-05-04 10:00 UTC, ended 2026-05-04 10:09 UTC" in first and "on device cpu" in first
+    assert "was made by the visual hull (hull), then refined" in first
+    assert 'class="banner' not in first
+
+
+def test_the_first_screen_says_what_each_status_means_with_the_verdicts_own_limits(finished_run):
+    first = first_screen(report.write(finished_run).read_text())
+    for level in judge.LEVELS:
+        assert f'<span class="status {level}">{level}</span></td>' in first, level
+    for limit in ("25 dB", "0.85", "20 dB", "0.75"):
+        assert limit in first, limit
+
+
+def test_the_worst_view_stands_beside_its_photo_at_one_size(finished_run):
+    first = first_screen(report.write(finished_run).read_text())
+    assert "The worst of 2 held-out views: bad" in first and "22.25 dB" in first
+    pictures = [Image.open(io.BytesIO(base64.b64decode(link.split(",")[1]))) for link in Links(first).found]
+    assert [picture.size for picture in pictures] == [(16, 16)] * 3
+    assert [picture.getpixel((8, 8)) for picture in pictures] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+
+
+def test_contents_lead_to_every_section(finished_run):
+    text = report.write(finished_run).read_text()
+    targets = re.findall(r'<a href="#([^"]+)">', text.split("<nav>")[1].split("</nav>")[0])
+    assert set(targets) == {*report.STAGES, "checks", "mesh", "run"}
+    assert all(f'<h2 id="{target}">' in text for target in targets)
+
+
+def test_the_heading_of_stage_2_names_who_really_made_the_mesh(finished_run):
+    text = report.write(finished_run).read_text()
+    assert (
+        "2_reconviagen: made by the visual hull (hull)" in text and "<code>auto</code> chose the visual hull." in text
+    )
+
+
+def test_the_turntable_is_shown_beside_the_six_stills(finished_run):
+    text = report.write(finished_run).read_text()
+    stills_part = text.split('<div class="pictures stills">')[1].split("<iframe")[0]
+    assert [link.split(";")[0] for link in Links(stills_part).found] == ["data:image/png"] * 6 + ["data:image/webp"]
+
+
+def test_no_absolute_path_and_no_sentence_about_what_only_a_live_notebook_has(finished_run):
+    text = report.write(finished_run).read_text()
+    for leak in (str(finished_run), "/srv/somebody", "/opt/lib", "Turn it with the mouse"):
+        assert leak not in text, leak
+    assert "in scene and " in text and "…/code.py:3" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see /srv/data/run/coarse/mesh.glb: 4 of 7", "see …/mesh.glb: 4 of 7"),
+        ("in (/a/b/c) and 'file:///x/y.png'", "in (…/c) and '…/y.png'"),
+        *((text, text) for text in ("https://host.org/a/b", "3/4/5", "coarse/mesh.glb", "</td></tr>")),
+    ],
+)  # fmt: skip
+def test_of_a_foreign_path_only_the_last_name_is_shown(tmp_path, text, shown):
+    assert page.portable(text, tmp_path) == shown
+
+
+def test_a_stale_run_says_what_was_made_anew_and_what_to_do(finished_run):
+    record = change(finished_run, metrics="stale", preview="stale")
+    record["stages"]["2_reconviagen"]["started"] = "2026-05-04T11:00:00+00:00"
+    (finished_run / "run.json").write_text(json.dumps(record))
+    first = first_screen(report.write(finished_run).read_text())
+    assert "4_metrics, 5_preview are about an earlier mesh" in first and "stage 2_reconviagen was made anew" in first
+    assert "recon run" in first
+
+
+def test_an_interrupted_run_says_so_above_its_verdict(finished_run):
+    change(finished_run, preview="interrupted")
+    first = first_screen(report.write(finished_run).read_text())
+    assert first.index("The run was interrupted in stage 5_preview") < first.index("All 10 checks")
+
+
+def test_a_file_that_could_not_be_written_is_a_warning_on_the_first_screen(finished_run):
+    record = json.loads((finished_run / "run.json").read_text())
+    record["stages"]["3_nvdiffrec"]["not_written"] = {"mesh.obj": f"{finished_run}/refined: disk full"}
+    (finished_run / "run.json").write_text(json.dumps(record))
+    first = first_screen(report.write(finished_run).read_text())
+    assert "<b>mesh.obj</b> of stage 3_nvdiffrec could not be written: refined: disk full." in first
+
+
+def test_rates_changed_while_the_fit_ran_are_a_table(finished_run):
+    record = json.loads((finished_run / "run.json").read_text())
+    record["stages"]["3_nvdiffrec"]["rates_changed"] = [{"step": 40, "name": "lr_vertex", "value": 0.0125}]
+    (finished_run / "run.json").write_text(json.dumps(record))
+    text = report.write(finished_run).read_text()
+    assert '<td class="number">40</td><td>lr_vertex</td><td class="number">0.0125</td>' in text
 
 
 def test_after_a_failure_the_page_names_stage_and_cause_and_shows_what_there_is(finished_run):

@@ -7,6 +7,7 @@ of what only a running notebook has, or show what the page has elsewhere.
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _stage(run_dir: Path, name: str, record: dict[str, Any]) -> str:
     entry = record["stages"].get(name, {"state": "pending"})
     notebook = run_dir / f"{name}.ipynb"
     error = f"<p><b>{html.escape(portable(entry['error'], run_dir))}</b></p>" if entry.get("error") else ""
-    reason = f"<p>{html.escape(portable(entry['reason'], run_dir))}.</p>" if entry.get("reason") else ""
+    reason = f"<p>{_code(html.escape(portable(entry['reason'], run_dir)))}.</p>" if entry.get("reason") else ""
     body = ""
     if notebook.exists() and entry["state"] != "pending":
         body = (
@@ -86,6 +87,11 @@ def _stage(run_dir: Path, name: str, record: dict[str, Any]) -> str:
     parameters = Table(asked, ("parameter", "value in effect")).html()
     folded = f"<details><summary>parameters</summary>{parameters}</details>" if asked else ""
     return f"{error}{reason}{_changed(entry)}{body}{folded}" or "<p>This stage has not run.</p>"
+
+
+def _code(text: str) -> str:
+    """What stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
 
 
 def _changed(entry: dict[str, Any]) -> str:
