@@ -11,7 +11,8 @@ import torch
 
 from recon_lib import camera, mesh, render
 from recon_lib import mesh as meshes
-from recon_lib.coarse import hull
+from recon_lib.coarse.config import HullConfig, StereoConfig
+from recon_lib.coarse.stereo import stereo
 from recon_lib.photos import crops
 from recon_lib.raster import cpu
 from recon_lib.raster.interface import Rasteriser
@@ -42,8 +43,15 @@ def start_warming(raster: Rasteriser) -> None:
 
 def compile_kernels() -> None:
     """Compiles all CPU kernels into numba's cache on disk."""
-    masks = [mask.numpy() for mask in run_small_fits(cpu)]
-    hull.visual_hull(masks, camera.canonical_six(32), hull.HullConfig(resolution=16, faces=500))
+    run_small_fits(cpu)
+    ball = mesh.icosphere(3)
+    ball = replace(ball, verts=0.4 * ball.verts, uvs=(ball.verts[:, :2] + 1) / 2, uv_faces=ball.faces)
+    texture = torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(0))
+    views = camera.orbit(16, 0.2, 2.5, 0.5, 64)
+    seen = render.photographed(replace(ball, texture=texture), views, cpu)
+    photos = tuple((seen * 255).round().byte().numpy())
+    # Stereo carves the visual hull, too.
+    stereo.stereo_mesh(photos, views, StereoConfig(size=64, resolution=24, bound_resolution=24), HullConfig(faces=500))
 
 
 if __name__ == "__main__":
