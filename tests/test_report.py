@@ -42,6 +42,7 @@ def executed(folder: Path, stage: str, outputs: list) -> None:
     live = nbformat.v4.new_markdown_cell("Turn it with the mouse.", metadata={"tags": ["only-live"]})
     book.cells = [nbformat.v4.new_markdown_cell(f"# {stage} was here"), tagged, live]
     book.cells.append(nbformat.v4.new_code_cell("secret_code()", outputs=outputs, execution_count=1))
+    book.cells.append(nbformat.v4.new_markdown_cell(f"So says {stage}"))
     nbformat.write(book, folder / f"{stage}.ipynb")
 
 
@@ -60,7 +61,8 @@ def finished_run(tmp_path, ball) -> Path:
     traceback = nbformat.v4.new_output(
         "error", ename="E", evalue="no", traceback=[f"File {RED}/opt/lib/python/code.py:3"]
     )
-    executed(tmp_path, "1_ingest", [nbformat.v4.new_output("stream", text=text), traceback])
+    executed(tmp_path, "1_ingest", [nbformat.v4.new_output("stream", text=text)])
+    executed(tmp_path, "3_nvdiffrec", [traceback])
     for name in ("metrics/renders", "metrics/errors", "scene/images", "preview"):
         (tmp_path / name).mkdir(parents=True)
     check = {"name": "PSNR in the mask", "value": 26.1, "limit": ">= 25", "unit": "dB", "status": "normal"}
@@ -216,7 +218,14 @@ def test_after_a_failure_the_page_names_stage_and_cause_and_shows_what_there_is(
     (finished_run / "run.json").write_text(json.dumps(record))
     shutil.rmtree(finished_run / "metrics")
     text = report.write(finished_run).read_text()
-    assert "No verdict" in text and "3_nvdiffrec: ValueError: no &lt;photos&gt;" in text and "forty photos" in text
+    first = first_screen(text)
+    assert "No verdict" in first and "failed in stage 3_nvdiffrec:</b> ValueError: no &lt;photos&gt;" in first
+    assert "forty photos" in text and "From coarse to final" not in text
+
+
+def test_nothing_is_said_after_the_cell_that_failed(finished_run):
+    text = report.write(finished_run).read_text()
+    assert "So says 1_ingest" in text and "3_nvdiffrec was here" in text and "So says 3_nvdiffrec" not in text
 
 
 def test_the_six_stills_show_the_sides_they_are_named_after(ball):

@@ -17,11 +17,11 @@ SHOWN = 340  # pixels along a side of the worst view's pictures
 
 def head(run_dir: Path, record: dict[str, Any], verdict: dict[str, Any] | None) -> str:
     """Everything above the contents."""
-    says = _no_verdict(run_dir, record) if verdict is None else _verdict(verdict)
+    says = _no_verdict(record) if verdict is None else _verdict(verdict)
     return (
         f"<h1>{html.escape(run_dir.name)}</h1><p><small>{_made(record)}</small></p>"
         f"{banners(run_dir, record)}{says}{_worst(run_dir, verdict)}"
-        f'<div class="beside"><div>{_gain(verdict)}</div><div>{_legend()}</div></div>'
+        f'<div class="{"beside" if verdict else ""}"><div>{_gain(verdict)}</div><div>{_legend()}</div></div>'
     )
 
 
@@ -31,14 +31,10 @@ def banners(run_dir: Path, record: dict[str, Any]) -> str:
     found = []
     if stale := [stage for stage in STAGES if states.get(stage) == "stale"]:
         found.append(banner(_stale(record["stages"], stale)))
-    for state in ("failed", "interrupted"):
+    for state, verb in (("failed", "failed"), ("interrupted", "was interrupted")):
         stopped = [stage for stage in STAGES if states.get(stage) == state]
         if stopped or record.get("state") == state:
-            where = f"in stage {', '.join(stopped)}" if stopped else "between two stages"
-            error = html.escape(portable(str(record.get("error") or ""), run_dir))
-            verb = "failed" if state == "failed" else "was interrupted"
-            found.append(banner(f"The run {verb} {where}: {error or 'no reason is on record'}. This page shows what it had "
-                                "made until then; run <code>recon run</code> again.", state))  # fmt: skip
+            found.append(banner(_stopped(run_dir, record, stopped, verb), state))
     for stage in STAGES:
         for name, reason in record["stages"].get(stage, {}).get("not_written", {}).items():
             why = html.escape(portable(str(reason), run_dir))
@@ -67,6 +63,19 @@ def _stale(stages: dict[str, Any], stale: list[str]) -> str:
     )
 
 
+def _stopped(run_dir: Path, record: dict[str, Any], stopped: list[str], verb: str) -> str:
+    """Where and why a run ended early."""
+    where = f"in stage {', '.join(stopped)}" if stopped else "between two stages"
+    error = str(record.get("error") or next((record["stages"][stage].get("error") for stage in stopped), "") or "")
+    for stage in stopped:
+        error = error.removeprefix(f"{stage}: ")
+    cause = html.escape(portable(error, run_dir)) or "no reason is on record"
+    return (
+        f"<b>The run {verb} {where}:</b> {cause}. This page shows what there was until then. Once the cause is gone, run "
+        "<code>recon run</code> again."
+    )
+
+
 def _made(record: dict[str, Any]) -> str:
     """When, where and by whom the mesh was made."""
     begun, ended = record.get("started") or record.get("created"), record.get("ended")
@@ -81,11 +90,10 @@ def _made(record: dict[str, Any]) -> str:
     return f"{sentence}. The mesh, <code>{html.escape(mesh)}</code>, was made by {backend(coarse)}, {refined}."
 
 
-def _no_verdict(run_dir: Path, record: dict[str, Any]) -> str:
-    why = [f"{name}: {s.get('error') or s['state']}" for name, s in record["stages"].items()
-           if s["state"] not in FINISHED]  # fmt: skip
-    reason = html.escape(portable("; ".join(why), run_dir) or "the run is not finished")
-    return f'<p class="verdict">{label(record.get("state", "failed"))} No verdict: {reason}</p>'
+def _no_verdict(record: dict[str, Any]) -> str:
+    missing = ", ".join(f"{name} ({s['state']})" for name, s in record["stages"].items() if s["state"] not in FINISHED)
+    reason = html.escape(f"Not finished: {missing}" if missing else "The run is not finished")
+    return f'<p class="verdict">{label(record.get("state", "failed"))} No verdict. {reason}.</p>'
 
 
 def _verdict(verdict: dict[str, Any]) -> str:

@@ -104,6 +104,9 @@ def _notebook(path: Path, run_dir: Path) -> str:
     """Sentences and outputs. The `parameters` cells go: they show the defaults, the table shows what was in effect."""
     book = nbformat.read(path, as_version=4)
     book.cells = [cell for cell in book.cells if not LEFT_OUT & set(cell.metadata.get("tags", []))]
+    broken = [any(output.output_type == "error" for output in cell.get("outputs", [])) for cell in book.cells]
+    if any(broken):  # sentences after that speak of what was never made
+        book.cells = book.cells[: broken.index(True) + 1]
     for cell in book.cells:
         for output in cell.get("outputs", []):
             _clean(output, run_dir)
@@ -127,7 +130,12 @@ def _clean(output: nbformat.NotebookNode, run_dir: Path) -> None:
 
 def _appendix(run_dir: Path, record: dict[str, Any]) -> str:
     rows = [
-        (name, Label(entry["state"]), f"{entry.get('seconds', 0):.1f} s", f"{entry.get('peak_memory_mb', 0):.0f} MB")
+        (
+            name,
+            Label(entry["state"]),
+            f"{entry['seconds']:.1f} s" if "seconds" in entry else "",
+            f"{entry['peak_memory_mb']:.0f} MB" if "peak_memory_mb" in entry else "",
+        )
         for name, entry in record["stages"].items()
     ]
     rest = {k: v for k, v in record.items() if k not in ("stages", "inputs", "parameters")}
