@@ -64,17 +64,17 @@ class Coarse:
         }  # fmt: skip
 
     def reading(self, found: MeshChecks) -> str:
-        """One sentence about the shape, for the notebook's Reading; `found` are the checks of this mesh."""
-        solid = "a closed solid of one body" if found.is_solid() else "no solid: see the table above"
+        """Sentences about the shape, for the notebook's Reading; `found` are the checks of this mesh."""
+        solid = "is a closed solid of one body" if found.is_solid() else "is no solid, as the table above shows"
         if self.backend == "stereo":
-            shape = f"as the photos agree on it where they do ({self.provenance['share_of_stereo']:.0%}), else the hull"
+            share = self.provenance["share_of_stereo"]
+            shape = f"Photos agree on {share:.0%} of its surface; the rest is the visual hull's."
         elif self.backend == "hull":
-            shape = "as large as the silhouettes allow; hollows that no silhouette shows are filled"
+            shape = "It is as large as the silhouettes allow: hollows that no silhouette shows are filled."
         else:
-            shape = (
-                f"generated, and its silhouettes overlap the masks by {np.mean(list(self.iou.values())):.3f} on average"
-            )
-        return f"{len(self.mesh.faces)} triangles, {solid}, {shape}."
+            iou = np.mean(list(self.iou.values()))
+            shape = f"It was generated, and its silhouettes overlap the masks by {iou:.3f} on average."
+        return f"The mesh has {len(self.mesh.faces)} triangles and {solid}. {shape}"
 
     def overlap(self) -> str:
         """`iou` as text: mean, worst view, and the value of each view."""

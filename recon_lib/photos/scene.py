@@ -52,17 +52,21 @@ def digests_used(run_dir: Path, mesh: str) -> set[str]:
 
 
 def reading(scene: Scene) -> str:
-    """One sentence on whether these photos suffice for a reconstruction, for the notebook's Reading."""
+    """Sentences on whether these photos suffice for a reconstruction, for the notebook's Reading."""
     count, held = len(scene.names), int(scene.held_out.sum())
     if scene.cameras is None:
         return (
-            f"{count} photos without cameras, none held out: stage 2 has to find the cameras, and the verdict is at most a "
-            "warning."
+            f"Only with a backend that finds cameras: the {count} photos came without. None is held out, so the verdict is at "
+            "most a warning."
         )
     around = widest_gap_degrees(scene)
-    unseen = f"held out for the verdict: {held}" if held else "none is held out, so the verdict is at most a warning"
-    gap = f"; nobody looked from within {around:.0f} degrees around the object" if around > WIDE_GAP else ""
-    return f"{count} photos with cameras and masks, {unseen}{gap}."
+    answer = f"Yes: {count} photos with cameras and masks look at the object from all around."
+    if around > WIDE_GAP:
+        answer = (
+            f"In part: over {around:.0f} degrees around the object no photo was taken, and that side has to be guessed."
+        )
+    unseen = f"{held} of {count} are held out for the verdict." if held else ""
+    return f"{answer} {unseen or 'None is held out, so the verdict is at most a warning.'}"
 
 
 def widest_gap_degrees(scene: Scene) -> float:
