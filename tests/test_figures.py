@@ -53,6 +53,15 @@ def test_titles_of_a_contact_sheet_lie_inside_the_figure_and_overlap_nothing():
     assert_titles_are_whole_and_apart(drawn(figures.contact_sheet(scene)), scene.names)
 
 
+def test_exactly_the_held_out_photos_stand_in_a_drawn_orange_frame():
+    scene = circle(11)
+    axes = drawn(figures.contact_sheet(scene)).axes
+    orange = [
+        axis.axison and axis.spines["left"].get_edgecolor()[:3] == to_rgb(figures.HELD_OUT_COLOUR) for axis in axes[:11]
+    ]
+    assert orange == scene.held_out.tolist()
+
+
 def outlined(figure, colour: str) -> int:
     """Polygons whose edges have that colour and whose faces one sees through."""
     polygons = figure.axes[0].collections[-1]

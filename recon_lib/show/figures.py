@@ -77,9 +77,10 @@ def _grid(pictures: dict[str, np.ndarray], columns: int, cell: float, size: floa
         axis.axis("off")
     for axis, title, picture in zip(axes, titles, pictures.values(), strict=False):
         axis.imshow(picture)
-        axis.set_anchor(
-            "N"
-        )  # constrained layout makes room for a title above the cell, not above a picture in its middle
+        axis.axis("on")
+        axis.spines[:].set(color="0.85", linewidth=0.5)
+        # Constrained layout makes room for a title above the cell, not above a picture in its middle.
+        axis.set_anchor("N")
         axis.set(xticks=[], yticks=[])
         axis.set_title(title, fontsize=size, pad=3, parse_math=False)
     return figure, list(axes[: len(pictures)])
