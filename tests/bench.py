@@ -192,7 +192,7 @@ def sample_rows() -> list[dict]:
     body = trimesh.load_mesh(HOME / "samples" / "jug" / "true_mesh.ply", process=False)
     truth = mesh.Mesh(torch.tensor(body.vertices).float(), torch.tensor(body.faces).int())
     for name, made in (
-        ("hull", HOME / "outputs/demo/coarse/mesh.glb"),
+        ("coarse", HOME / "outputs/demo/coarse/mesh.glb"),
         ("refined", HOME / "outputs/demo/refined/mesh.glb"),
     ):
         if not made.exists():
@@ -204,7 +204,7 @@ def sample_rows() -> list[dict]:
 
 def quality_rows(name: str, path: Path, photos, truth: mesh.Mesh) -> list[dict]:
     made = meshio.load_from(path.parents[1], str(path.relative_to(path.parents[1])))
-    mean = judge.score(made, photos, cpu).mean
+    mean = judge.score(made, photos, cpu, set()).mean
     distance = surface_distance.distance(made, truth)
     return [
         {"name": f"sample, {name}: PSNR in the mask, held out", "value": mean.psnr_db, "unit": "dB", "reference": ">= 22"},
