@@ -99,11 +99,11 @@ class SpotRun:
 
 
 ON_CPU = SpotRun(
-    "CPU", 24, 256, 256, 448, 16, 12000, fit.FitConfig(steps=300, lr_vertex=0.04), 29.6, 100
+    "CPU", 24, 256, 256, 448, 16, 12000, fit.FitConfig(steps=300, scales=1, lr_vertex=0.04, smoothness=12.0), 29.6, 100
 )  # fmt: skip
 ON_GPU = SpotRun(
     "GPU", 100, 512, 384, 1024, 32, 24000,
-    fit.FitConfig(steps=500, batch=8, lr_vertex=0.01, lr_light=0.2, smoothness=24.0), 34.69, 10,
+    fit.FitConfig(steps=500, scales=1, batch=8, lr_vertex=0.005, lr_light=0.2, smoothness=24.0), 34.69, 10,
 )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def spot_rows(run: SpotRun, device: str) -> list[dict]:
             uncounted_s += time.perf_counter() - now
             if shown > run.target_db:
                 passed_s = time.perf_counter() - began - uncounted_s
-    body = refine.finish(setup, state.kept.mesh)
+    body = refine.finish(setup, state.kept.mesh, raster).mesh
     total_s = time.perf_counter() - began - uncounted_s
     memory = (torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0]) / 2**30 if raster.DEVICE == "cuda" else 0.0
     with tempfile.TemporaryDirectory() as folder:

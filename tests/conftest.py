@@ -100,7 +100,7 @@ def painted_jug(jug, jug_hull):
     """The hull with the photos' mean colours."""
     used = jug.subset(~jug.held_out)
     setup = refine.prepare(used.images, used.cameras, jug_hull, 320, cpu, 640)
-    return refine.finish(setup, setup.start)
+    return refine.finish(setup, setup.start, cpu).mesh
 
 
 @pytest.fixture(scope="session")

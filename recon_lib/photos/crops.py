@@ -19,6 +19,7 @@ from recon_lib.photos.resample import area_means
 from recon_lib.progress import Progress, silent
 
 MARGIN = 0.1  # margin on each side of the object, as a share of its extent in the photo
+MULTIPLE = 8  # of this many pixels is `own_size`, so that crops can be halved three times
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,13 @@ def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, pro
             crops.append(crop)
             progress(len(crops) / len(images), "cropping photos")
     return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
+
+
+def own_size(images: tuple[np.ndarray, ...]) -> int:
+    """Pixels along a side of most crops in the photos themselves, rounded up to a multiple of MULTIPLE."""
+    boxes = np.array([framing.square_box(image[..., 3] / 255, MARGIN) for image in images])
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    return int(np.ceil(np.median(sides) / MULTIPLE)) * MULTIPLE
 
 
 def _crop(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:

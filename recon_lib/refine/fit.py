@@ -24,7 +24,7 @@ from recon_lib.mesh import Mesh
 from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import losses
-from recon_lib.refine.config import FitConfig
+from recon_lib.refine.config import BATCH, FitConfig
 from recon_lib.refine.large_steps import Preconditioner, UniformAdam
 from recon_lib.render import Covered, Views
 
@@ -57,17 +57,19 @@ class Controls:
 
 
 def fit(
-    photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None
-) -> Iterator[FitState]:
-    """Yields the state before the first step, then the state after each step.
+    photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None,
+    first: int = 0, last: int | None = None,
+) -> Iterator[FitState]:  # fmt: skip
+    """Yields the state after `first` steps, which is `start`, then the state after each step until `last` (None: all).
 
     Raises FloatingPointError for a non-finite loss or gradient. On the CPU, the state yielded last is then the last good one.
     """
     threads.one_torch_thread()
     controls, device = controls or Controls(config), start.verts.device
     generator = torch.Generator(device).manual_seed(config.seed)
-    order = order_of_photos(len(photos.cameras), config.steps, config.batch, config.seed, device)
-    seen, room = views(photos), _room(photos, config.batch) if device.type == "cuda" else None
+    batch = config.batch or BATCH[device.type]
+    order = order_of_photos(len(photos.cameras), config.steps, batch, config.seed, device)
+    seen, room = views(photos), _room(photos, batch) if device.type == "cuda" else None
     topology, edges = raster.topology(start.faces), meshes.edges(start.faces)
     smooth = Preconditioner(start, config.smoothness)
     u = smooth.to_differential(start.verts).requires_grad_(True)
@@ -80,13 +82,13 @@ def fit(
     def aside(uv: Float[Tensor, "Q 2"]) -> Float[Tensor, "Q 2"]:
         return uv + reach * torch.randn(uv.shape, generator=generator, device=device)
 
-    yield FitState(0, _detach(start), torch.full((len(LOSSES),), torch.nan))
+    yield FitState(first, _detach(start), torch.full((len(LOSSES),), torch.nan))
     verts = start.verts
-    for step in range(1, config.steps + 1):
+    for step in range(first + 1, (config.steps if last is None else last) + 1):
         if controls.lr_vertex > 0 and not verts.requires_grad:
             verts = smooth.to_verts(u)
         mesh = replace(mesh, verts=verts)
-        chosen = order[(step - 1) * config.batch : step * config.batch]
+        chosen = order[(step - 1) * batch : step * batch]
         view = select_views(seen, chosen)
         rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if config.w_smooth else None)
         pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
@@ -104,7 +106,7 @@ def fit(
             room = int(MARGIN * room)  # all slots were taken, so some pixels may have been dropped
         if is_asked and not finite:
             raise FloatingPointError(_describe_not_finite(step, loss, controls))
-        rate = min(1, step / max(config.warmup, 1)) * config.decay ** (step / config.steps)
+        rate = min(1, (step - first) / max(config.warmup, 1)) * config.decay ** (step / config.steps)
         moves.step(rate, controls)
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
         values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
@@ -161,6 +163,8 @@ class _Movers:
 
     def __init__(self, u: Tensor, mesh: Mesh, config: FitConfig):
         self.u, self.mesh, self.config = u, mesh, config
+        # The mean of more photos has less noise, so its steps may be longer (Krizhevsky 2014, section 5: by the square root).
+        self.per_photo = ((config.batch or BATCH[u.device.type]) / BATCH["cpu"]) ** 0.5
         self.vertex = UniformAdam(u)
         self.rates = {"texture": config.lr_texture}
         if mesh.light is not None:
@@ -180,7 +184,7 @@ class _Movers:
     @torch.no_grad()
     def step(self, rate: float, controls: Controls) -> None:
         if self.u.grad is not None:
-            self.vertex.step(controls.lr_vertex * rate)
+            self.vertex.step(controls.lr_vertex * self.per_photo * rate)
         for group in self.adam.param_groups:
             group["lr"] = rate * (controls.lr_texture if group["name"] == "texture" else self.rates[group["name"]])
         self.adam.step()

@@ -18,7 +18,7 @@ from recon_lib.photos.crops import Photos
 from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit, losses
-from recon_lib.refine.config import IsosurfaceConfig
+from recon_lib.refine.config import BATCH, IsosurfaceConfig
 from recon_lib.refine.large_steps import UniformAdam
 from recon_lib.surface import simplify
 
@@ -149,9 +149,10 @@ def fit_isosurface(
         return place + SMOOTH_REACH * torch.randn(place.shape, generator=generator, device=device)
 
     seen = fit.views(photos)
-    order = fit.order_of_photos(len(photos.cameras), config.steps, config.batch, config.seed, device)
+    batch = config.batch or BATCH[device.type]
+    order = fit.order_of_photos(len(photos.cameras), config.steps, batch, config.seed, device)
     for step in range(1, config.steps + 1):
-        chosen = order[(step - 1) * config.batch : step * config.batch]
+        chosen = order[(step - 1) * batch : step * batch]
         body, deviation = surface.mesh(training=True)
         body = Mesh(body.verts, body.faces, light=worn.light)
         rendering = render.surfaces(body, fit.select_views(seen, chosen), raster, material=worn.at, aside=aside)

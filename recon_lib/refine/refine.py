@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon_lib import camera, frames, threads
@@ -22,13 +22,13 @@ from recon_lib.photos.crops import Photos
 from recon_lib.progress import Progress, part, silent
 from recon_lib.raster import cpu
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.refine import fit, new_faces
-from recon_lib.refine.config import FitConfig, IsosurfaceConfig
+from recon_lib.refine import fit, new_faces, scales
+from recon_lib.refine.config import BATCH, FitConfig, IsosurfaceConfig
 from recon_lib.refine.fit import Controls, FitState
-from recon_lib.surface import placement, projection, uv
+from recon_lib.surface import placement, projection, unseen, uv
 
 ONE_IN = 8  # one photo in this many is used for validation and not shown to the fit
-VALIDATE_EVERY = 25  # steps between two validations
+VALIDATE_EVERY = 50  # steps between two validations
 STILL_RISING_DB = 0.2  # a larger difference on the validation photos is mentioned in the Reading
 BRIGHTEST_BASE = 0.6  # base colour of the brightest texels at the start; the light is chosen to match
 FEWEST_FACES = 8000  # a mesh with new faces is allowed at least this many
@@ -55,6 +55,14 @@ class Kept(NamedTuple):
     given_psnr_db: float  # of the mesh as given
 
 
+class Finished(NamedTuple):
+    """The result in the world, on the CPU, and which part of its texture photos show."""
+
+    mesh: Mesh
+    seen: Bool[Tensor, "H W"]  # of the texels: some photo, for the fit or for validation, shows it
+    unseen_share: float  # of the texels on charts, 0 to 1; these were filled from their surroundings
+
+
 class RefineState(NamedTuple):
     """One step of the refinement."""
 
@@ -75,6 +83,8 @@ def prepare(
 ) -> Setup:
     """Prepares a fit: crops the photos to `photo_size` pixels, and paints a mesh without a texture with their mean colours.
 
+    Photos in which the object is smaller are not enlarged: then the crops have the size of most of them.
+
     With a `light_size` above 0 (texels along a face of the light's cube map), material and light are fitted, too. Raises
     ValueError for a mesh without faces or with non-finite vertices, and for no photos.
     """
@@ -88,7 +98,8 @@ def prepare(
         raise ValueError("refine: got no photos, need at least one that is not held out")
     threads.one_torch_thread()
     T_unit_world = frames.unit_frame(mesh.verts)
-    photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), photo_size, progress)
+    size = min(photo_size, crops.own_size(images))
+    photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), size, progress)
     photos = crops.Photos(photos.rgba.to(raster.DEVICE), camera.on_device(photos.cameras, raster.DEVICE))
     shown, validation = split_for_validation(photos)
     given = placement.transform(mesh, T_unit_world)
@@ -167,8 +178,9 @@ def validate(setup: Setup, state: FitState, kept: Kept, raster: Rasteriser) -> t
 
 def _steps(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None) -> Iterator[FitState]:
     try:
-        yield from fit.fit(setup.photos, setup.start, config, raster, controls)
+        yield from scales.fit_scales(setup.photos, setup.start, config, raster, controls)
     except torch.cuda.OutOfMemoryError as error:
+        config = replace(config, batch=config.batch or BATCH[raster.DEVICE])
         fits = largest_batch(setup, config, raster)
         raise MemoryError(
             f"batch of {config.batch} photos of {setup.photos.rgba.shape[2]} pixels: out of GPU memory; "
@@ -215,12 +227,17 @@ def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
     return f"{gain_sentence(kept)} The curve has levelled off: more steps will not help."
 
 
-def finish(setup: Setup, mesh: Mesh) -> Mesh:
-    """Moves a state's mesh back to the world and the CPU, and fills its textures beyond the charts' borders."""
-    mesh = meshes.on_device(mesh, "cpu")
+def finish(setup: Setup, mesh: Mesh, raster: Rasteriser) -> Finished:
+    """Moves a state's mesh back to the world and the CPU, and fills its textures where no photo shows them."""
+    seen = projection.seen_texels(mesh, setup.photos, raster)
+    if setup.validation:
+        seen |= projection.seen_texels(mesh, setup.validation, raster)
+    seen, mesh = seen.cpu(), meshes.on_device(mesh, "cpu")
 
     def fill(texels: Tensor) -> Tensor:
-        return uv.dilate(texels, uv.covered(mesh.uvs, mesh.uv_faces, (texels.shape[0], texels.shape[1]), cpu))
+        here = torch.nn.functional.adaptive_max_pool2d(seen[None, None].float(), tuple(texels.shape[:2]))[0, 0] > 0
+        return unseen.fill(mesh, texels, here, cpu)
 
-    mesh = meshes.map_tensors(mesh, fill, ("texture", "material"))
-    return placement.transform(mesh, torch.linalg.inv(setup.T_unit_world))
+    filled = meshes.map_tensors(mesh, fill, ("texture", "material"))
+    world = placement.transform(filled, torch.linalg.inv(setup.T_unit_world))
+    return Finished(world, seen, unseen.share(mesh, seen, cpu))

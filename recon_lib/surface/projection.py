@@ -6,7 +6,7 @@ Axes: B photos, H W texels or pixels.
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon_lib import mesh as meshes
@@ -15,9 +15,10 @@ from recon_lib.mesh import Mesh
 from recon_lib.photos.crops import Photos
 from recon_lib.progress import Progress
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.surface import uv
+from recon_lib.surface import unseen, uv
 
 VALIDATED_AT_ONCE = 4  # photos per rendering
+LEAST_WEIGHT = 1e-3  # pixels; a texel that is shown by less counts as unseen
 
 
 def paint(mesh: Mesh, photos: Photos, texture_size: int, raster: Rasteriser, progress: Progress) -> Mesh:
@@ -32,19 +33,31 @@ def paint(mesh: Mesh, photos: Photos, texture_size: int, raster: Rasteriser, pro
 
 
 def project_photos(mesh: Mesh, photos: Photos, raster: Rasteriser) -> Float[Tensor, "H W 3"]:
-    """A texture whose texels are the mean colours of the photos' pixels that show them (the normalised transposed lookup).
+    """A texture whose texels are the mean colours of the photos' pixels that show them.
 
-    Texels that no photo shows take the colour of the nearest known one.
+    Texels that no photo shows are filled from their surroundings (`unseen`).
     """
-    total = mesh.texture.new_zeros(*mesh.texture.shape[:2], 4)
+    total = _gather(mesh, photos, torch.cat([photos.rgba[..., :3], torch.ones_like(photos.rgba[..., :1])], -1), raster)
+    colours = total[..., :3] / total[..., 3:].clamp_min(1e-6)
+    return unseen.fill(mesh, colours, total[..., 3] > LEAST_WEIGHT, raster)
+
+
+def seen_texels(mesh: Mesh, photos: Photos, raster: Rasteriser) -> Bool[Tensor, "H W"]:
+    """Whether some photo shows each texel of the mesh's texture."""
+    return _gather(mesh, photos, torch.ones_like(photos.rgba[..., :1]), raster)[..., 0] > LEAST_WEIGHT
+
+
+def _gather(
+    mesh: Mesh, photos: Photos, values: Float[Tensor, "B H W C"], raster: Rasteriser
+) -> Float[Tensor, "TH TW C"]:
+    """Spreads each opaque pixel's values over the texels that it shows, by its weights of lookup, and sums over the photos."""
+    total = mesh.texture.new_zeros(*mesh.texture.shape[:2], values.shape[-1])
     for i in range(len(photos.cameras)):
         weight = torch.zeros_like(total).requires_grad_(True)
-        seen = render.lookup(replace(mesh, texture=weight), photos.cameras[[i]], raster)
-        opaque = photos.rgba[[i], ..., 3:] > 0.99
-        target = torch.cat([photos.rgba[[i], ..., :3], torch.ones_like(photos.rgba[[i], ..., :1])], -1)
-        (seen * target * opaque).sum().backward()
+        looked_up = render.lookup(replace(mesh, texture=weight), photos.cameras[[i]], raster)
+        (looked_up * values[[i]] * (photos.rgba[[i], ..., 3:] > 0.99)).sum().backward()
         total += weight.grad
-    return uv.dilate(total[..., :3] / total[..., 3:].clamp_min(1e-6), total[..., 3] > 1e-3)
+    return total
 
 
 @torch.no_grad()

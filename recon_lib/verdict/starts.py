@@ -57,5 +57,5 @@ def score(start: Coarse, scene: Scene, raster: Rasteriser, progress: Progress) -
     )
     if setup.validation is None:
         return -torch.inf
-    steps = refine.run(setup, FitConfig(steps=STEPS), raster)
+    steps = refine.run(setup, FitConfig(steps=STEPS, scales=1), raster)
     return headless.run_to_end(steps, STEPS, part(progress, 0.3, 1.0)).kept.psnr_db
