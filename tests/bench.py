@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import bench_captures
 import numpy as np
 import spot
 import torch
@@ -217,9 +218,15 @@ def quality_rows(name: str, path: Path, photos, truth: mesh.Mesh) -> list[dict]:
 
 
 def main(asked: set[str]) -> None:
-    """With `--gpu` or `--reconviagen` only what needs one, in a process that has done nothing before."""
-    rows, on_gpu = [], bool(asked)
-    if "--reconviagen" in asked:
+    """With `--gpu` or `--reconviagen` only what needs one, in a process that has done nothing before.
+
+    With `--captures` the real captures: `--captures --fine` at another preset, `--captures --gpu` on a GPU.
+    """
+    rows, on_gpu = [], bool(asked & {"--gpu", "--reconviagen"})
+    if "--captures" in asked:
+        preset = next((name for name in bench_captures.PRESETS if f"--{name}" in asked), "standard")
+        rows += bench_captures.rows(preset, "cuda" if on_gpu else "cpu")
+    elif "--reconviagen" in asked:
         import bench_reconviagen  # brings upstream's packages
 
         rows += bench_reconviagen.rows()
@@ -227,7 +234,7 @@ def main(asked: set[str]) -> None:
         print(f"skipped: Spot is not there; name its folder in RECON_SPOT (looked in {spot.FOLDER})")
     else:
         rows += spot_rows(ON_GPU if on_gpu else ON_CPU, "cuda" if on_gpu else "cpu")
-    if not on_gpu:
+    if not asked:
         rows += [
             raster_row(256, "<= 5; DRTK's C++ CPU kernels 10.8"),
             raster_row(512, "DRTK's C++ CPU kernels 38"),
@@ -241,7 +248,7 @@ def main(asked: set[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     machine |= {"gpu": torch.cuda.get_device_name()} if on_gpu else {}
-    (folder / f"{min(asked, default='--cpu')[2:]}.json").write_text(
+    (folder / f"{'-'.join(sorted(name[2:] for name in asked)) or 'cpu'}.json").write_text(
         json.dumps([row | machine for row in rows], indent=1)
     )
 

@@ -72,6 +72,21 @@ def test_psnr_inside_the_mask_ignores_the_white_around():
     assert found.mask_iou == 1
 
 
+def test_inside_and_rim_part_where_the_true_mask_is_eroded_by_five_pixels():
+    true, mask = np.ones((40, 40, 3)), np.zeros((40, 40), bool)
+    mask[4:36, 4:36] = True
+    true[mask] = 0.5
+    rendered = true.copy()
+    rendered[4:36, 4:36] += 0.1
+    rendered[9:31, 9:31] -= 0.09
+    found = images.score(true, rendered, mask, mask)
+    assert found.psnr_inside_db == pytest.approx(40.0) and found.psnr_rim_db == pytest.approx(20.0)
+    thin = np.zeros_like(mask)
+    thin[4:36, 10:14] = True
+    found = images.score(true, rendered, thin, thin)
+    assert found.psnr_inside_db == found.psnr_rim_db == found.psnr_db
+
+
 def test_the_union_of_both_masks_counts_so_a_shrunken_mesh_cannot_hide():
     true, mask = np.ones((32, 32, 3)), np.zeros((32, 32), bool)
     mask[8:24, 8:24] = True

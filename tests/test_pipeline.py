@@ -25,7 +25,7 @@ from recon_lib.stages import MODES, OUTPUTS, STAGES
 
 VERDICT = {
     "status": "warning", "psnr_db": 24.5, "ssim": 0.9, "psnr_full_db": 30.25, "ssim_full": 0.95, "mask_iou": 0.99,
-    "views": "held-out views", "view_count": 5,
+    "psnr_inside_db": 26.0, "psnr_rim_db": 19.0, "views": "held-out views", "view_count": 5,
     "checks": [{"name": "bodies", "value": 2, "limit": "1", "unit": "", "status": "warning"}],
 }  # fmt: skip
 CHILD = """

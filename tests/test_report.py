@@ -66,7 +66,15 @@ def finished_run(tmp_path, ball) -> Path:
     for name in ("metrics/renders", "metrics/errors", "scene/images", "preview"):
         (tmp_path / name).mkdir(parents=True)
     check = {"name": "PSNR in the mask", "value": 26.1, "limit": ">= 25", "unit": "dB", "status": "normal"}
-    scores = {"psnr_db": 26.1, "ssim": 0.9, "psnr_full_db": 30.0, "ssim_full": 0.95, "mask_iou": 0.99}
+    scores = {
+        "psnr_db": 26.1,
+        "ssim": 0.9,
+        "psnr_full_db": 30.0,
+        "ssim_full": 0.95,
+        "mask_iou": 0.99,
+        "psnr_inside_db": 27.5,
+        "psnr_rim_db": 20.0,
+    }
     verdict = scores | {"status": "normal", "reason": "All 10 checks are <normal>.", "mesh": "refined/mesh.glb"}
     verdict |= {"views": "held-out views", "view_count": 2, "checks": [check], "coarse": scores | {"psnr_db": 22.6}}
     (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdict))

@@ -112,11 +112,13 @@ def test_scores_on_used_views_are_labelled_and_at_most_a_warning(painted_jug, fe
     ],
 )
 def test_both_scores_must_pass_for_a_level(psnr, ssim, expected):
-    assert judge.decide(Score(psnr, ssim, 99.0, 1.0, 1.0), SOUND, judge.HELD_OUT, 8)["status"] == expected
+    assert judge.decide(Score(psnr, ssim, 99.0, 1.0, 1.0, 99.0, 99.0), SOUND, judge.HELD_OUT, 8)["status"] == expected
 
 
 def test_a_vertex_that_is_not_finite_fails():
-    result = judge.decide(Score(40.0, 0.99, 40.0, 0.99, 1.0), SOUND._replace(non_finite_vertices=1), judge.HELD_OUT, 8)
+    result = judge.decide(
+        Score(40.0, 0.99, 40.0, 0.99, 1.0, 40.0, 40.0), SOUND._replace(non_finite_vertices=1), judge.HELD_OUT, 8
+    )
     assert result["status"] == "failure"
 
 
@@ -140,8 +142,8 @@ def test_a_held_out_photo_that_the_mesh_was_made_of_is_refused_by_name(painted_j
 
 def test_the_reason_names_every_check_that_decided():
     assert (
-        judge.decide(Score(30.0, 0.9, 99.0, 1.0, 1.0), SOUND, judge.HELD_OUT, 8)["reason"]
+        judge.decide(Score(30.0, 0.9, 99.0, 1.0, 1.0, 30.0, 30.0), SOUND, judge.HELD_OUT, 8)["reason"]
         == "All 10 checks are normal."
     )
-    bad = judge.decide(Score(19.0, 0.8, 99.0, 1.0, 1.0), SOUND._replace(bodies=2), judge.HELD_OUT, 8)
+    bad = judge.decide(Score(19.0, 0.8, 99.0, 1.0, 1.0, 19.0, 19.0), SOUND._replace(bodies=2), judge.HELD_OUT, 8)
     assert "failure, because PSNR in the mask is 19 dB, needs >= 25" in bad["reason"] and "bodies" not in bad["reason"]

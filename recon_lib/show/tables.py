@@ -10,6 +10,8 @@ from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
 SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_db": "PSNR in the mask, dB",
     "ssim": "SSIM in the mask",
+    "psnr_inside_db": "PSNR inside, 5 px from the outline, dB",
+    "psnr_rim_db": "PSNR of the rim, dB",
     "psnr_full_db": "PSNR of the full frame on white, dB",
     "ssim_full": "SSIM of the full frame on white",
     "mask_iou": "overlap of true and rendered mask (IoU)",

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from matplotlib import colormaps
 from PIL import Image
+from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from recon_lib import camera, render
@@ -22,6 +23,7 @@ from recon_lib.photos.resample import area_means
 from recon_lib.raster.interface import Rasteriser
 
 LONG_SIDE = 512  # pixels
+RIM = 5  # pixels, width of the rim inside the true mask
 ERROR_SHOWN = 0.3  # absolute difference that has the brightest colour in error pictures
 
 
@@ -33,6 +35,8 @@ class Score(NamedTuple):
     psnr_full_db: float  # over the whole image
     ssim_full: float  # over the whole image
     mask_iou: float  # overlap of the masks, 0 to 1
+    psnr_inside_db: float  # farther than RIM pixels inside the true mask: colour and shape, not the outline
+    psnr_rim_db: float  # the rest of the union: mostly the outline
 
 
 class Comparison(NamedTuple):
@@ -76,13 +80,18 @@ def score(
     true_mask: Bool[np.ndarray, "H W"],
     rendered_mask: Bool[np.ndarray, "H W"],
 ) -> Score:
-    """The scores of a rendering against the true picture; both are sRGB on white."""
+    """The scores of a rendering against the true picture; both are sRGB on white.
+
+    Where the mask is too thin to have an inside, inside and rim are the union.
+    """
     union, shared = true_mask | rendered_mask, true_mask & rendered_mask
     ssim_full, ssim_map = structural_similarity(true, rendered, data_range=1.0, channel_axis=-1, full=True)
     squared = (true - rendered) ** 2
+    inside = ndimage.binary_erosion(true_mask, iterations=RIM)
+    inside, rim = (inside, union & ~inside) if inside.any() else (union, union)
     return Score(
         _psnr(squared[union].mean()), float(ssim_map[union].mean()), _psnr(squared.mean()), float(ssim_full),
-        float(shared.sum() / union.sum()),
+        float(shared.sum() / union.sum()), _psnr(squared[inside].mean()), _psnr(squared[rim].mean()),
     )  # fmt: skip
 
 
