@@ -89,7 +89,7 @@ def test_the_mesh_of_a_textured_sphere_is_a_solid_of_its_volume(found):
     body = found.mesh
     assert volume(body.verts, body.faces).item() == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.02)
     distance = body.verts.norm(dim=-1) - RADIUS
-    assert distance.abs().mean() < 0.004 and found.of_stereo > 0.5 and found.consistent > 0.6
+    assert distance.abs().mean() < 0.004 and found.agreed.mean() > 0.5 and found.consistent > 0.6
 
 
 def dented() -> mesh.Mesh:

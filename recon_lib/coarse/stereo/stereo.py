@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from recon_lib.camera import Cameras
-from recon_lib.coarse import hull
+from recon_lib.coarse import hull, one_body
 from recon_lib.coarse.config import HullConfig, StereoConfig
 from recon_lib.coarse.stereo import consistency, fusion, patchmatch
 from recon_lib.coarse.stereo import views as views_
@@ -27,12 +26,29 @@ class TooLittleAgreed(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
+class Fields:
+    """Signed distances on one grid, negative inside: of the hull, and of the surface that stereo made of it."""
+
+    hull: Float32[np.ndarray, "X Y Z"]
+    surface: Float32[np.ndarray, "X Y Z"]
+    origin: Float[np.ndarray, "3"]  # world position of grid point (0, 0, 0)
+    spacing: float
+
+
+@dataclass(frozen=True, eq=False)
 class StereoMesh:
     mesh: Mesh
+    agreed: Bool[np.ndarray, " V"]  # vertices that depths speak of; the others lie where the hull is
+    kept: one_body.Kept
+    views: Views  # the crops of which depths and costs are
     depths: Float32[np.ndarray, "B H W"]  # along each crop's axis, 0 where too few views agree
     costs: Float32[np.ndarray, "B H W"]  # 1 - ZNCC of the depth that was found
-    consistent: float  # share of the masks' pixels whose depth other views agree with
-    of_stereo: float  # share of the vertices that depths speak of; the others lie where the hull is
+    fields: Fields
+
+    @property
+    def consistent(self) -> float:
+        """The share of the masks' pixels whose depth other views agree with."""
+        return float((self.depths[self.views.masks] > 0).mean())
 
 
 def stereo_mesh(
@@ -44,7 +60,9 @@ def stereo_mesh(
 ) -> StereoMesh:
     """`images` are H W 4 uint8, straight alpha, sRGB. The mesh is closed, outward, one body.
 
-    Raises ValueError where no point of space lies inside all masks, and TooLittleAgreed where photos agree on too little.
+    It ends at the box of the points that photos agree on, as no photo bounds what lies behind. Raises ValueError where no point
+    of space lies inside all masks, TooLittleAgreed where photos agree on too little, and `one_body.TornApart` where the
+    surface is not one body.
     """
     alphas = [image[..., 3] / np.float32(255) for image in images]
     field, origin, spacing = hull.carve_field(alphas, cameras, config.bound_resolution, part(progress, 0.0, 0.1))
@@ -67,10 +85,11 @@ def stereo_mesh(
     carved = hull.field_at(alphas, cameras, low - around, spacing, grid)
     P = fine.K @ fine.T_cv_world[:, :3]
     fused, near = fusion.fuse(depths, P, carved, low - around, spacing)
-    body = grid_mesh.keep_largest_body(np.pad(fused, 1, constant_values=np.float32(spacing)), spacing)
+    seen = hull.views_looking(fused, 0.0, cameras, low - around, spacing)
+    body, kept = one_body.keep(np.pad(fused, 1, constant_values=np.float32(spacing)), np.pad(seen, 1), spacing)
     mesh = grid_mesh.mesh_of_field(body, low - around - spacing, spacing, shape.faces, part(progress, 0.85, 1.0))
-    share = _share_near(mesh, near, low - around, spacing)
-    return StereoMesh(mesh, depths, costs, float((depths[fine.masks] > 0).mean()), share)
+    fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low - around, spacing)
+    return StereoMesh(mesh, _near_depths(mesh, near, low - around, spacing), kept, fine, depths, costs, fields)
 
 
 def _search(
@@ -153,7 +172,7 @@ def _middle(field: np.ndarray, origin: np.ndarray, spacing: float) -> np.ndarray
     return origin + np.argwhere(field < 0).mean(0) * spacing
 
 
-def _share_near(mesh: Mesh, near: np.ndarray, origin: np.ndarray, spacing: float) -> float:
+def _near_depths(mesh: Mesh, near: np.ndarray, origin: np.ndarray, spacing: float) -> np.ndarray:
+    """Per vertex, whether at least one depth lies close by."""
     at = (mesh.verts.double().numpy() - origin).T / spacing
-    weight = ndimage.map_coordinates(near, at, order=1, mode="nearest")
-    return float(torch.from_numpy(weight >= 1).float().mean())
+    return ndimage.map_coordinates(near, at, order=1, mode="nearest") >= 1
