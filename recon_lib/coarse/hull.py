@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 
 from recon_lib.camera import Cameras, invert_rigid
-from recon_lib.coarse import one_body, visibility
-from recon_lib.coarse.carving import carve, count
+from recon_lib.coarse import one_body, phantoms, visibility
+from recon_lib.coarse.carving import carve
 from recon_lib.coarse.config import HullConfig
 from recon_lib.mesh import Mesh
 from recon_lib.photos import framing
@@ -41,8 +41,7 @@ def hull_in_one(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, 
     thinner than the grid; `one_body.TornApart` where the object is not one body.
     """
     field, origin, spacing = carve_field(alphas, cameras, config.resolution, part(progress, 0.0, 0.6))
-    seen = views_looking(field, 0.0, cameras, origin, spacing)
-    field, kept = one_body.keep(np.pad(field, 1, constant_values=spacing), np.pad(seen, 1), spacing)
+    field, kept = one_body.keep(np.pad(field, 1, constant_values=spacing), origin - spacing, spacing, cameras)
     mesh = grid_mesh.mesh_of_field(field, origin - spacing, spacing, config.faces, part(progress, 0.6, 1.0))
     return Hull(mesh, kept)
 
@@ -105,8 +104,8 @@ def _first_box(alphas: list[np.ndarray], cameras: Cameras) -> tuple[np.ndarray, 
 def _box(distances, cameras, centre, half):
     """The corners of the box of what photos see, about a voxel of the first pass wider than the object.
 
-    Two things stand out of it. Pieces that few views look at stay only because no mask denies them. And behind an object that
-    was photographed from one side, a cone stays whose surface no photo sees.
+    Three things stand out of it: pieces that only few views look at, so no mask denies them; phantoms; and the cone behind an
+    object that was photographed from one side, whose surface no photo sees.
     """
     spacing, origin = 2 * half / (BOUNDS_RESOLUTION - 1), centre - half
     field = _field(distances, cameras, origin, spacing, (BOUNDS_RESOLUTION,) * 3)
@@ -115,25 +114,15 @@ def _box(distances, cameras, centre, half):
             f"visual hull: no point of space lies inside all {len(distances)} masks, need one; check the poses' convention "
             "(camera-to-world, OpenGL axes) and that each mask belongs to its pose"
         )
-    seen = views_looking(field, spacing, cameras, origin, spacing)
-    field = np.where(one_body.well_seen(seen), field - spacing, np.float32(spacing))
+    near = (field < spacing) & visibility.well_seen(field, spacing, cameras, origin, spacing)
+    bodies = one_body.bodies_of(near, near)
+    real = bodies.whole[phantoms.real(bodies.name_at, bodies.whole, cameras, origin, spacing)]
+    field = np.where(np.isin(bodies.name_at, real), field - spacing, np.float32(spacing))
     mesh = grid_mesh.dense_mesh(np.pad(field, 1, constant_values=spacing), origin - spacing, spacing)
     corners = (
         mesh.verts[mesh.faces[visibility.views_of_faces(mesh, cameras) > 0].long()].reshape(-1, 3).double().numpy()
     )
     return corners.min(0), corners.max(0)
-
-
-def views_looking(
-    field: Float32[np.ndarray, "X Y Z"], below: float, cameras: Cameras, origin: np.ndarray, spacing: float
-) -> Int[np.ndarray, "X Y Z"]:
-    """How many views have each grid point in their image, where the field is less than `below`; 0 elsewhere."""
-    seen = np.zeros(field.shape, np.int32)
-    T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
-    intrinsics, sizes = cameras.intrinsics.double().numpy(), cameras.sizes.numpy()
-    for T, k, (width, height) in zip(T_cam_world, intrinsics, sizes, strict=True):
-        count(seen, field, np.float32(below), origin, spacing, T, k, width, height)
-    return seen
 
 
 def _field(distances, cameras, origin, spacing, shape):

@@ -18,6 +18,7 @@ from recon_lib.surface import grid_mesh
 
 BOX_MARGIN = 0.04  # of the consistent points' extent, around them
 LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hull's surface close by
+HULL_REACH = 0.01  # of the bounding grid's diagonal: depths this near to the hull's surface are the hull's
 LEAST_POINTS = 100  # consistent pixels, of fewer no box can be drawn
 
 
@@ -85,9 +86,9 @@ def stereo_mesh(
     carved = hull.field_at(alphas, cameras, low - around, spacing, grid)
     P = fine.K @ fine.T_cv_world[:, :3]
     fused, near = fusion.fuse(depths, P, carved, low - around, spacing)
-    seen = hull.views_looking(fused, 0.0, cameras, low - around, spacing)
-    body, kept = one_body.keep(np.pad(fused, 1, constant_values=np.float32(spacing)), np.pad(seen, 1), spacing)
-    mesh = grid_mesh.mesh_of_field(body, low - around - spacing, spacing, shape.faces, part(progress, 0.85, 1.0))
+    padded, corner = np.pad(fused, 1, constant_values=np.float32(spacing)), low - around - spacing
+    body, kept = one_body.keep(padded, corner, spacing, cameras)
+    mesh = grid_mesh.mesh_of_field(body, corner, spacing, shape.faces, part(progress, 0.85, 1.0))
     fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low - around, spacing)
     return StereoMesh(mesh, _near_depths(mesh, near, low - around, spacing), kept, fine, depths, costs, fields)
 
@@ -138,9 +139,10 @@ def _search_view(
         down, along = np.gradient(w)
         slope = np.nan_to_num(np.stack([along, down], -1)).astype(np.float32)
         hull_plane = np.concatenate([surface[..., None], slope], -1)
-        spacing = np.float32(bounded[2])
+        field, _, spacing = bounded
+        reach = np.float32(HULL_REACH * spacing * np.linalg.norm(field.shape))
         patchmatch.prefer_hull(
-            shown.greys, shown.masks, i, others, M, m, hull_plane, spacing * surface**2, LEAST_GAIN, plane, cost
+            shown.greys, shown.masks, i, others, M, m, hull_plane, reach * surface**2, LEAST_GAIN, plane, cost
         )
 
 
