@@ -180,7 +180,7 @@ def test_an_untextured_ball_stays_the_hull():
     made = stereo.stereo_mesh(photos, cameras, SMALL, SHAPE).mesh
     voxel = 2 * RADIUS / SMALL.resolution
     off = made.verts.norm(dim=-1) - RADIUS
-    assert off.abs().mean() < 0.7 * voxel and off.min() > -2.5 * voxel
+    assert off.abs().mean() < 0.7 * voxel and off.min() > -3 * voxel
 
 
 def test_another_exposure_of_each_photo_changes_nothing_to_speak_of(ball_photos, found):

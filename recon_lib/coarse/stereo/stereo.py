@@ -18,7 +18,9 @@ from recon_lib.surface import grid_mesh
 
 BOX_MARGIN = 0.04  # of the consistent points' extent, around them
 LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hull's surface close by
-HULL_REACH = 0.01  # of the bounding grid's diagonal: depths this near to the hull's surface are the hull's
+HULL_REACH = (
+    0.01  # of the bounding grid's diagonal, but at least a voxel: depths this near to the hull's surface are its own
+)
 LEAST_POINTS = 100  # consistent pixels, of fewer no box can be drawn
 
 
@@ -140,7 +142,7 @@ def _search_view(
         slope = np.nan_to_num(np.stack([along, down], -1)).astype(np.float32)
         hull_plane = np.concatenate([surface[..., None], slope], -1)
         field, _, spacing = bounded
-        reach = np.float32(HULL_REACH * spacing * np.linalg.norm(field.shape))
+        reach = np.float32(spacing * max(HULL_REACH * np.linalg.norm(field.shape), 1.0))
         patchmatch.prefer_hull(
             shown.greys, shown.masks, i, others, M, m, hull_plane, reach * surface**2, LEAST_GAIN, plane, cost
         )
