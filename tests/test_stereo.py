@@ -130,8 +130,8 @@ def facing(azimuths: tuple[float, ...], elevations: tuple[float, ...]) -> camera
     return replace(camera.orbit(len(poses), 0.0, 2.5, 0.5, 160), T_world_cam=poses)
 
 
-def test_a_wall_is_found_beside_a_ball_that_hides_it_from_some_of_the_neighbours():
-    """Asked are pixels of the wall's face of which the ball hides at least a third of the neighbours' view, but not all."""
+def test_a_wall_is_found_beside_a_ball_that_hides_it_from_all_but_two_of_its_neighbours():
+    """A cost that is a mean over all neighbours finds three quarters of these pixels instead of nineteen in twenty."""
     cameras = facing((-0.5, -0.25, 0.0, 0.25, 0.5), (-0.3, 0.0, 0.3))
     made = stereo.stereo_mesh(photographed(ball_before_a_wall(), cameras), cameras, SMALL, SHAPE)
     shown = made.views
@@ -144,11 +144,11 @@ def test_a_wall_is_found_beside_a_ball_that_hides_it_from_some_of_the_neighbours
         on_wall = np.isnan(depth_of_ball(eye, ray, SMALLER, IN_FRONT)) & (np.abs(p[..., :2]) < (0.45, 0.35)).all(-1)
         others = [rays(shown, j)[0] for j in neighbours[i] if j >= 0]
         hidden = np.sum([depth_of_ball(other, p - other, SMALLER, IN_FRONT) < 1 for other in others], axis=0)
-        asked = on_wall & (3 * hidden >= len(others)) & (hidden <= len(others) - 2)
+        asked = on_wall & (hidden == len(others) - 2)
         asked_for += asked.sum()
         errors.append(np.abs(depth / wall - 1)[asked & (depth > 0)])
     errors = np.concatenate(errors)
-    assert asked_for > 5000 and len(errors) > 0.95 * asked_for
+    assert asked_for > 1000 and len(errors) > 0.9 * asked_for
     assert np.median(errors) < 0.001 and (errors < 0.01).mean() > 0.98  # the ball lies 4 % to 20 % before the wall
 
 
