@@ -86,6 +86,8 @@ def test_a_body_that_lies_behind_the_object_in_every_photo_is_a_phantom_and_not_
     assert whole[24, 24, 30] < 0 and (whole[:, :, :18] >= 0).all()
     with pytest.raises(one_body.TornApart):  # from the side it shows
         keep(field)
+    with pytest.raises(one_body.TornApart):  # depths were found on it
+        one_body.keep(field, ORIGIN, SPACING, from_one_side(15), np.ones(field.shape, bool))
 
 
 def test_phantoms_do_not_widen_the_grid():

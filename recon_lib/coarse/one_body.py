@@ -20,6 +20,7 @@ from recon_lib.surface import grid_mesh
 UNRESOLVED = 3**0.5 / 2  # voxels: half the diagonal of one
 CRUMB = 8  # grid points; a smaller body is not joined
 MOST_DROPPED = 0.02  # of the volume
+MOSTLY = 0.5  # of a body's points within a voxel of its surface
 AROUND = ndimage.generate_binary_structure(3, 1)
 
 
@@ -71,24 +72,31 @@ def bodies_of(inside: Bool[np.ndarray, "X Y Z"], counted: Bool[np.ndarray, "X Y 
 
 
 def keep(
-    field: Float32[np.ndarray, "X Y Z"], origin: np.ndarray, spacing: float, cameras: Cameras
+    field: Float32[np.ndarray, "X Y Z"],
+    origin: np.ndarray,
+    spacing: float,
+    cameras: Cameras,
+    found: Bool[np.ndarray, "X Y Z"] | None = None,
 ) -> tuple[Float32[np.ndarray, "X Y Z"], Kept]:
     """The field with one body without hollows, and what became of the others.
 
-    Raises TornApart where more than MOST_DROPPED of the volume would be dropped, phantoms aside, and ValueError if nothing is
-    negative.
+    A body is no phantom, either, where most of its surface was `found` by other means than masks. Raises TornApart where more
+    than MOST_DROPPED of the volume would be dropped, phantoms aside, and ValueError if nothing is negative.
     """
     counted = visibility.well_seen(field, 0.0, cameras, origin, spacing)
     name_at, sizes, whole = bodies = bodies_of(field < 0, counted)
     real = phantoms.real(name_at, whole, cameras, origin, spacing)
+    if found is not None and len(whole):
+        surface = np.where(field > -spacing, name_at, 0)
+        real |= np.asarray(ndimage.mean(found, surface, whole)) > MOSTLY
     needed, unreal = whole[real], whole[~real]
     joined = _bridged(field, bodies, needed, spacing) if len(needed) > 1 else field
     kept = grid_mesh.keep_largest_body(joined, spacing, counted & ~np.isin(name_at, unreal))
     lost = np.bincount(name_at[kept < 0], minlength=len(sizes)) == 0
     shares = np.where(lost, sizes, 0) / max(sizes.sum(), 1)
-    found, dropped, phantom_share = max(len(needed), 1), int(lost[needed].sum()), float(shares[unreal].sum())
+    count, dropped, phantom_share = max(len(needed), 1), int(lost[needed].sum()), float(shares[unreal].sum())
     dropped_share = float(np.delete(shares, unreal).sum())
-    account = Kept(found, found - dropped - 1, dropped, dropped_share, int(lost[unreal].sum()), phantom_share)
+    account = Kept(count, count - dropped - 1, dropped, dropped_share, int(lost[unreal].sum()), phantom_share)
     if account.dropped_share > MOST_DROPPED:
         lost_share = f"{account.dropped_share:.1%} of its volume would be lost, at most {MOST_DROPPED:.0%} may be"
         raise TornApart(

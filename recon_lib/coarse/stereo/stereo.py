@@ -89,7 +89,7 @@ def stereo_mesh(
     P = fine.K @ fine.T_cv_world[:, :3]
     fused, near = fusion.fuse(depths, P, carved, low - around, spacing)
     padded, corner = np.pad(fused, 1, constant_values=np.float32(spacing)), low - around - spacing
-    body, kept = one_body.keep(padded, corner, spacing, cameras)
+    body, kept = one_body.keep(padded, corner, spacing, cameras, np.pad(near >= 1, 1))
     mesh = grid_mesh.mesh_of_field(body, corner, spacing, shape.faces, part(progress, 0.85, 1.0))
     fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low - around, spacing)
     return StereoMesh(mesh, _near_depths(mesh, near, low - around, spacing), kept, fine, depths, costs, fields)
