@@ -154,7 +154,9 @@ def test_the_cone_behind_what_was_photographed_from_one_side_is_cut_and_reported
     assert -0.6 < low[2] < 0.1 and high[2] > 0.5  # the cone itself ends at z = -0.5 / sin(25 - 9.6 degrees) = -1.9
     assert torch.allclose(high[:2] - low[:2], torch.tensor(1.0), atol=0.06)
     # Without its hull's own bulge towards the cameras, half a ball would be unseen, and the disc behind it.
-    shares = sources.of_mesh(carved, rig, ("hull",)).shares()
+    surface = sources.of_mesh(carved, rig, ("hull",))
+    shares = surface.shares()
+    assert f"No photo sees {shares['unseen']:.0%} of its surface" in surface.sentence()
     assert 0.3 < shares["unseen"] < 0.7 and sum(shares.values()) == pytest.approx(1)
 
 
@@ -223,6 +225,5 @@ def test_bodies_and_shares_are_on_record_and_in_the_reading(jug):
     assert provenance["bodies_on_the_grid"] == made.kept._asdict()
     assert set(provenance["shares_of_surface"]) == {"hull", "unseen"}
     found = reconstruct.checks.check_mesh(made.mesh.verts, made.mesh.faces)
-    unseen = provenance["shares_of_surface"]["unseen"]
-    assert f"No photo sees {unseen:.0%} of its surface" in made.reading(found)
+    assert "Photos see all of its surface." in made.reading(found)
     assert "On the grid the object was in one body" in made.reading(found)

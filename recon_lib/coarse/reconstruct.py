@@ -206,7 +206,7 @@ def _by_stereo(
         "views": len(scene.names),
         "consistent_share_of_pixels": made.consistent,
     }
-    provenance |= vars(matching) | vars(shape)
+    provenance |= vars(matching) | {"faces": shape.faces}
     count = bodies.count_bodies(made.mesh)
     surface = sources.of_mesh(made.mesh, scene.cameras, ("stereo", "hull"), made.agreed)
     said = made.kept.remarks()

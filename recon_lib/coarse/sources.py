@@ -13,6 +13,7 @@ from recon_lib.coarse import visibility
 from recon_lib.mesh import Mesh, face_areas
 
 UNSEEN = "unseen"
+NOTHING = 0.005  # a smaller share rounds to 0 %
 
 
 class Sources(NamedTuple):
@@ -27,7 +28,10 @@ class Sources(NamedTuple):
 
     def sentence(self) -> str:
         """The share that no photo sees, in words."""
-        return f"No photo sees {self.shares()[UNSEEN]:.0%} of its surface, which is therefore a guess."
+        unseen = self.shares()[UNSEEN]
+        if unseen < NOTHING:
+            return "Photos see all of its surface."
+        return f"No photo sees {unseen:.0%} of its surface, which is therefore a guess."
 
 
 def of_mesh(
