@@ -1,6 +1,7 @@
 """Figures of what the coarse mesh rests on say what the data say: depths, outlines, and the colour of each source."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,14 @@ def test_cuts_show_both_outlines_where_they_are_with_up_upwards(found):
         lines = outlines(axis)
         assert np.allclose(np.linalg.norm(lines["stereo"] - middle, axis=1), 0.4, atol=0.01)
         assert np.ptp(lines["hull"], 0).min() > 0.95
+
+
+def test_an_outline_that_the_grid_cuts_is_closed(found):
+    fields = found.fields
+    halved = Fields(fields.hull[:, :, :28], fields.surface[:, :, :28], fields.origin, fields.spacing)
+    line = outlines(drawn(evidence.cuts(replace(found, fields=halved), UP)).axes[1])["stereo"]
+    flat = line[line[:, 1] > -0.04]
+    assert flat[:, 0].max() > 0.45 and flat[:, 0].min() < -0.25 and len(flat) > 20
 
 
 def test_a_cut_of_a_world_whose_up_is_another_axis_is_turned(found):

@@ -26,7 +26,6 @@ COLOURS = {"stereo": STEREO_COLOUR, "hull": HULL_COLOUR, "generated": NETWORK_CO
 SHOWN = 3  # photos whose depths are drawn
 FROM = ("front", "right", "back", "bottom")  # of the canonical views
 SIZE = 320  # pixels along a side of these
-MARGIN = 0.12  # of a side, that is cut off: the canonical views leave room around the object
 LARGE, SMALL = 13, 11  # points, so that half the width can still be read
 NO_STEREO = "Stereo did not make this mesh, so there are no depths to show."
 
@@ -82,9 +81,10 @@ def _cut(axis: Axes, fields: Fields, normal: int, up: np.ndarray) -> None:
     """Draws the plane across world axis `normal` through the middle of what stereo made."""
     across, upwards = sorted((k for k in range(3) if k != normal), key=lambda k: abs(up[k]))
     middle = int(np.argwhere(fields.surface < 0)[:, normal].mean().round())
-    places = [fields.origin[k] + fields.spacing * np.arange(fields.hull.shape[k]) for k in (across, upwards)]
+    # One point more around the grid, positive, so that an outline that the grid cuts is closed there.
+    places = [fields.origin[k] + fields.spacing * np.arange(-1, fields.hull.shape[k] + 1) for k in (across, upwards)]
     for field, colour, style in ((fields.hull, HULL_COLOUR, "--"), (fields.surface, STEREO_COLOUR, "-")):
-        plane = np.take(field, middle, normal)
+        plane = np.pad(np.take(field, middle, normal), 1, constant_values=fields.spacing)
         # contour asks for rows along its y.
         axis.contour(*places, plane if across > upwards else plane.T, [0.0], colors=colour, linestyles=style)
     at = fields.origin[normal] + middle * fields.spacing
@@ -104,10 +104,11 @@ def sources(mesh: Mesh, found: Sources, up: Float[np.ndarray, "3"]) -> Picture:
     upright = placement.stand_upright(Mesh(mesh.verts, mesh.faces), up)
     palette = np.array([[int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)] for name in found.names]) / 255
     figure = Picture(figsize=(8.4, 2.9), layout="constrained")
-    cameras = camera.canonical_six(SIZE)
-    for axis, name in zip(figure.subplots(1, len(FROM)), FROM, strict=True):
-        view = cameras[[list(camera.CANONICAL_VIEWS).index(name)]]
-        axis.imshow(_in_colours(upright, palette[found.of_face], view))
+    rig, order = camera.canonical_six(SIZE), list(camera.CANONICAL_VIEWS)
+    pictures = np.stack([_in_colours(upright, palette[found.of_face], rig[[order.index(name)]]) for name in FROM])
+    left, top, right, bottom = framing.mask_box((pictures < 1).any((0, 3)).astype(float)).astype(int)
+    for axis, name, picture in zip(figure.subplots(1, len(FROM)), FROM, pictures, strict=True):
+        axis.imshow(picture[top:bottom, left:right])
         axis.set_title(name, fontsize=LARGE)
         axis.axis("off")
     labels = [Patch(color=COLOURS[name], label=f"{name} {share:.0%}") for name, share in found.shares().items()]
@@ -122,9 +123,7 @@ def _in_colours(mesh: Mesh, rgb: np.ndarray, view: camera.Cameras) -> np.ndarray
     face = rast[0, ..., 3].long().numpy() - 1
     towards = torch.nn.functional.normalize(view.T_world_cam[0, :3, 3] - mesh.verts[mesh.faces.long()].mean(1), dim=-1)
     shade = 0.55 + 0.45 * (face_normals(mesh.verts, mesh.faces) * towards).sum(-1).clamp(0, 1).numpy()
-    picture = np.where(face[..., None] >= 0, (rgb * shade[:, None])[face], 1.0)
-    border = round(MARGIN * SIZE)
-    return picture[border:-border, border:-border]
+    return np.where(face[..., None] >= 0, (rgb * shade[:, None])[face], 1.0)
 
 
 def _note(text: str) -> Picture:
