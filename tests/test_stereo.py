@@ -183,6 +183,22 @@ def test_an_untextured_ball_stays_the_hull():
     assert off.abs().mean() < 0.7 * voxel and off.min() > -3 * voxel
 
 
+def test_a_part_without_texture_is_not_cut_off():
+    """A textured ball with an even grey spike upwards that no depth is found on; nothing is seen of its outline, either."""
+    sphere, thin = mesh.icosphere(5), mesh.icosphere(4)
+    spike = thin.verts * torch.tensor([0.06, 0.25, 0.06]) + torch.tensor([0, 0.32, 0])
+    faces = torch.cat([sphere.faces, thin.faces + len(sphere.verts)])
+    body, cameras = mesh.Mesh(torch.cat([0.25 * sphere.verts, spike]), faces), around(9)
+    pos = render.clip_positions(body.verts, render.views(cameras, body.verts))
+    on_spike = (cpu.rasterize(pos, faces, (160, 160), grad_db=False)[0][..., 3] > len(sphere.faces)).numpy()
+    photos = []
+    for photo, plain in zip(photographed(speckled(body), cameras), on_spike, strict=True):
+        even = (plain | (photo[..., 3] == 0))[..., None]
+        photos.append(np.dstack([np.where(even, np.uint8(110), photo[..., :3]), photo[..., 3]]))
+    made = stereo.stereo_mesh(tuple(photos), cameras, SMALL, SHAPE).mesh
+    assert made.verts[:, 1].max() > 0.53 and made.verts[:, 1].min() == pytest.approx(-0.25, abs=0.02)
+
+
 def test_another_exposure_of_each_photo_changes_nothing_to_speak_of(ball_photos, found):
     photos, cameras = ball_photos
     gains = np.where(np.arange(len(photos)) % 2, 1.3, 1.0)

@@ -1,7 +1,7 @@
-"""Bodies that the masks do not need: a hull has phantoms, pieces of space that lie behind the object in every photo.
+"""What the masks need, and what they do not: a hull has phantoms, pieces of space that lie behind the object in every photo.
 
 A real body stands out beside the others in some photos. Bodies are asked in order of their size, each against all larger ones
-that are real. Silhouettes are compared in pixels as large as a voxel. Axes: X Y Z grid points, N bodies, P points.
+that are real. Silhouettes are compared in pixels as large as a voxel. Axes: X Y Z grid points, N bodies, P points, B views.
 """
 
 import numpy as np
@@ -13,6 +13,7 @@ from recon_lib import camera
 from recon_lib.camera import Cameras
 
 STANDS_OUT = 0.1  # share of a body's surface points, over all views, that lie beside the others' silhouettes
+MOSTLY = 0.5  # of the views that look at a point
 AROUND = ndimage.generate_binary_structure(3, 1)
 
 
@@ -29,16 +30,41 @@ def real(
     found = np.zeros(len(names), bool)
     for n, name in enumerate(names.tolist()):
         mine = pixels[:, name_of == name]
-        inside = mine >= 0
-        beside = inside & ~np.take_along_axis(covered, np.maximum(mine, 0), 1)
-        found[n] = beside.sum() > STANDS_OUT * max(inside.sum(), 1)
+        found[n] = _beside(mine, covered).sum() > STANDS_OUT * max((mine >= 0).sum(), 1)
         if found[n]:
-            for view, width in enumerate(widths):
-                at = np.unique(mine[view][inside[view]])
-                for row in (-1, 0, 1):
-                    for column in (-1, 0, 1):
-                        covered[view, at + row * width + column] = True
+            _cover(covered, mine, widths)
     return found
+
+
+def missed(
+    kept: Bool[np.ndarray, "X Y Z"],
+    left_out: Bool[np.ndarray, "X Y Z"],
+    cameras: Cameras,
+    origin: np.ndarray,
+    spacing: float,
+) -> Bool[np.ndarray, "X Y Z"]:
+    """The points of `left_out` that most views in whose image they lie show beside `kept`: without them masks stay empty."""
+    shell = kept & ~ndimage.binary_erosion(kept, AROUND)
+    points = np.concatenate([np.argwhere(shell), np.argwhere(left_out)])
+    pixels, widths, size = _pixels(points * spacing + origin, cameras, spacing)
+    covered, asked = np.zeros((len(cameras), size), bool), pixels[:, shell.sum() :]
+    _cover(covered, pixels[:, : shell.sum()], widths)
+    found = np.zeros(kept.shape, bool)
+    found[left_out] = _beside(asked, covered).sum(0) > MOSTLY * (asked >= 0).sum(0)
+    return found
+
+
+def _beside(pixels: Int[np.ndarray, "B P"], covered: Bool[np.ndarray, "B S"]) -> Bool[np.ndarray, "B P"]:
+    return (pixels >= 0) & ~np.take_along_axis(covered, np.maximum(pixels, 0), 1)
+
+
+def _cover(covered: Bool[np.ndarray, "B S"], pixels: Int[np.ndarray, "B P"], widths: list[int]) -> None:
+    """Marks these pixels and the eight around each."""
+    for row, mine, width in zip(covered, pixels, widths, strict=True):
+        at = np.unique(mine[mine >= 0])
+        for down in (-width, 0, width):
+            for right in (-1, 0, 1):
+                row[at + down + right] = True
 
 
 def _pixels(points: np.ndarray, cameras: Cameras, spacing: float) -> tuple[Int[np.ndarray, "B P"], list[int], int]:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from recon_lib.camera import Cameras
-from recon_lib.coarse import hull, one_body
+from recon_lib.coarse import hull, one_body, phantoms, visibility
 from recon_lib.coarse.config import HullConfig, StereoConfig
 from recon_lib.coarse.stereo import consistency, fusion, patchmatch
 from recon_lib.coarse.stereo import views as views_
@@ -63,7 +63,7 @@ def stereo_mesh(
 ) -> StereoMesh:
     """`images` are H W 4 uint8, straight alpha, sRGB. The mesh is closed, outward, one body.
 
-    It ends at the box of the points that photos agree on, as no photo bounds what lies behind. Raises ValueError where no point
+    It ends at the box of the points that photos agree on and of what the masks need besides. Raises ValueError where no point
     of space lies inside all masks, TooLittleAgreed where photos agree on too little, and `one_body.TornApart` where the
     surface is not one body.
     """
@@ -81,18 +81,19 @@ def stereo_mesh(
             f"stereo: photos agree on {len(points)} points, need {LEAST_POINTS}: too few photos, too little texture, or "
             "cameras that do not belong to the photos; choose backend hull"
         )
-    low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
-    around = BOX_MARGIN * (high - low).max()
-    spacing = float((high - low + 2 * around).max() / (config.resolution - 1))
-    grid = tuple((np.ceil((high - low + 2 * around) / spacing).astype(int) + 1).tolist())
-    carved = hull.field_at(alphas, cameras, low - around, spacing, grid)
+    low, high = _box(points, field, origin, spacing, cameras)
+    spacing = float((high - low).max() / (config.resolution - 1))
+    grid = tuple((np.ceil((high - low) / spacing).astype(int) + 1).tolist())
+    carved = hull.field_at(alphas, cameras, low, spacing, grid)
     P = fine.K @ fine.T_cv_world[:, :3]
-    fused, near = fusion.fuse(depths, P, carved, low - around, spacing)
-    padded, corner = np.pad(fused, 1, constant_values=np.float32(spacing)), low - around - spacing
+    fused, near = fusion.fuse(depths, P, carved, low, spacing)
+    missed = phantoms.missed(fused < 0, (fused >= 0) & (carved < 0), cameras, low, spacing)
+    fused = np.where(missed, carved, fused)
+    padded, corner = np.pad(fused, 1, constant_values=np.float32(spacing)), low - spacing
     body, kept = one_body.keep(padded, corner, spacing, cameras, np.pad(near >= 1, 1))
     mesh = grid_mesh.mesh_of_field(body, corner, spacing, shape.faces, part(progress, 0.85, 1.0))
-    fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low - around, spacing)
-    return StereoMesh(mesh, _near_depths(mesh, near, low - around, spacing), kept, fine, depths, costs, fields)
+    fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low, spacing)
+    return StereoMesh(mesh, _near_depths(mesh, near, low, spacing), kept, fine, depths, costs, fields)
 
 
 def _search(
@@ -170,6 +171,27 @@ def _points(shown: Views, depths: np.ndarray) -> np.ndarray:
         T = np.linalg.inv(shown.T_cv_world[i])
         found.append((T[:3, :3] @ (rays * depth[y, x]) + T[:3, 3:]).T)
     return np.concatenate(found)
+
+
+def _box(
+    points: np.ndarray, field: np.ndarray, origin: np.ndarray, spacing: float, cameras: Cameras
+) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of the box of the points that photos agree on, and of parts of the hull around it that the masks need.
+
+    Such a part has no texture. What the masks do not need is the cone behind, which no photo bounds.
+    """
+    low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
+    around = BOX_MARGIN * (high - low).max()
+    first, last = (((corner - origin) / spacing) for corner in (low - around, high + around))
+    places = np.indices(field.shape, np.int32)
+    within = ((places >= first[:, None, None, None]) & (places <= last[:, None, None, None])).all(0)
+    seen = visibility.well_seen(field, 0.0, cameras, origin, spacing)
+    parts = one_body.bodies_of(seen & ~within, seen)
+    name_at = np.where(seen & within, len(parts.sizes), parts.name_at)
+    needed = phantoms.real(name_at, np.array([len(parts.sizes), *parts.whole]), cameras, origin, spacing)[1:]
+    more = np.argwhere(np.isin(name_at, parts.whole[needed])) * spacing + origin
+    corners = np.concatenate([[low - around, high + around], more - spacing, more + spacing])
+    return corners.min(0), corners.max(0)
 
 
 def _middle(field: np.ndarray, origin: np.ndarray, spacing: float) -> np.ndarray:
