@@ -55,18 +55,29 @@ def found(ball_photos):
     return stereo.stereo_mesh(*ball_photos, SMALL, SHAPE)
 
 
-def true_depth(shown: views_.Views, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Depth of the sphere along each pixel's ray, and the angle in degrees between ray and normal; NaN beside the sphere."""
+def rays(shown: views_.Views, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """The eye, and of each pixel the world vector by which its ray advances per unit of depth."""
     height, width = shown.masks.shape[1:]
     y, x = np.mgrid[:height, :width] + 0.5
     T = np.linalg.inv(shown.T_cv_world[i])
-    ray = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(shown.K[i]).T @ T[:3, :3].T
-    eye = T[:3, 3]
-    a, b, c = (ray**2).sum(-1), ray @ eye, eye @ eye - RADIUS**2
+    return T[:3, 3], np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(shown.K[i]).T @ T[:3, :3].T
+
+
+def depth_of_ball(eye: np.ndarray, ray: np.ndarray, radius: float, centre=(0.0, 0.0, 0.0)) -> np.ndarray:
+    """NaN beside the ball."""
+    eye = eye - np.array(centre)
+    a, b, c = (ray**2).sum(-1), ray @ eye, eye @ eye - radius**2
     inside = b * b - a * c
-    z = (-b - np.sqrt(np.where(inside > 0, inside, np.nan))) / a
+    return (-b - np.sqrt(np.where(inside > 0, inside, np.nan))) / a
+
+
+def true_depth(shown: views_.Views, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Depth of the sphere along each pixel's ray, and the angle in degrees between ray and normal; NaN beside the sphere."""
+    eye, ray = rays(shown, i)
+    z = depth_of_ball(eye, ray, RADIUS)
     normal = (eye + ray * z[..., None]) / RADIUS
-    return z, np.degrees(np.arccos((-(ray * normal).sum(-1) / np.sqrt(a)).clip(-1, 1)))
+    cosine = -(ray * normal).sum(-1) / np.linalg.norm(ray, axis=-1)
+    return z, np.degrees(np.arccos(cosine.clip(-1, 1)))
 
 
 def test_depths_of_a_textured_sphere_are_right_up_to_a_slant_of_sixty_degrees(ball_photos, found):
@@ -89,7 +100,56 @@ def test_the_mesh_of_a_textured_sphere_is_a_solid_of_its_volume(found):
     body = found.mesh
     assert volume(body.verts, body.faces).item() == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.02)
     distance = body.verts.norm(dim=-1) - RADIUS
-    assert distance.abs().mean() < 0.004 and found.of_stereo > 0.5 and found.consistent > 0.6
+    assert distance.abs().mean() < 0.004 and found.agreed.mean() > 0.5 and found.consistent > 0.6
+
+
+IN_FRONT, SMALLER = (0.0, 0.0, 0.3), 0.2  # a ball's centre and radius, before a wall whose face is z = 0
+
+
+def ball_before_a_wall() -> mesh.Mesh:
+    """A textured ball 0.1 before a textured wall of 1 by 0.8; a rod behind the ball makes them one body."""
+    sphere, corners = (
+        mesh.icosphere(4),
+        torch.tensor([[x, y, z] for x in (-0.5, 0.5) for y in (-0.4, 0.4) for z in (-0.1, 0)]),
+    )
+    sides = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    wall = torch.tensor([corner for a, b, c, d in sides for corner in ((a, b, c), (a, c, d))]).int()
+    ball = SMALLER * sphere.verts + torch.tensor(IN_FRONT)
+    rod = sphere.verts * torch.tensor([0.05, 0.05, 0.2]) + torch.tensor([0, 0, 0.15])
+    faces = torch.cat([wall, sphere.faces + 8, sphere.faces + 8 + len(ball)])
+    return speckled(mesh.Mesh(torch.cat([corners, ball, rod]), faces), 3)
+
+
+def facing(azimuths: tuple[float, ...], elevations: tuple[float, ...]) -> camera.Cameras:
+    """Views from around +z towards the origin; angles in radians."""
+    azimuth, elevation = torch.cartesian_prod(torch.tensor(azimuths), torch.tensor(elevations)).unbind(1)
+    flat = elevation.cos()
+    towards = torch.stack([azimuth.sin() * flat, elevation.sin(), azimuth.cos() * flat], -1)
+    up = torch.tensor([[0.0, 1, 0]]).expand_as(towards)
+    poses = camera.look_at(2.5 * towards, torch.zeros_like(towards), up)
+    return replace(camera.orbit(len(poses), 0.0, 2.5, 0.5, 160), T_world_cam=poses)
+
+
+def test_a_wall_is_found_beside_a_ball_that_hides_it_from_all_but_two_of_its_neighbours():
+    """A cost that is a mean over all neighbours finds three quarters of these pixels instead of nineteen in twenty."""
+    cameras = facing((-0.5, -0.25, 0.0, 0.25, 0.5), (-0.3, 0.0, 0.3))
+    made = stereo.stereo_mesh(photographed(ball_before_a_wall(), cameras), cameras, SMALL, SHAPE)
+    shown = made.views
+    neighbours = views_.neighbours(shown, np.zeros(3), SMALL.neighbours)
+    errors, asked_for = [], 0
+    for i, depth in enumerate(made.depths):
+        eye, ray = rays(shown, i)
+        wall = -eye[2] / ray[..., 2]
+        p = eye + ray * wall[..., None]
+        on_wall = np.isnan(depth_of_ball(eye, ray, SMALLER, IN_FRONT)) & (np.abs(p[..., :2]) < (0.45, 0.35)).all(-1)
+        others = [rays(shown, j)[0] for j in neighbours[i] if j >= 0]
+        hidden = np.sum([depth_of_ball(other, p - other, SMALLER, IN_FRONT) < 1 for other in others], axis=0)
+        asked = on_wall & (hidden == len(others) - 2)
+        asked_for += asked.sum()
+        errors.append(np.abs(depth / wall - 1)[asked & (depth > 0)])
+    errors = np.concatenate(errors)
+    assert asked_for > 1000 and len(errors) > 0.9 * asked_for
+    assert np.median(errors) < 0.001 and (errors < 0.01).mean() > 0.98  # the ball lies 4 % to 20 % before the wall
 
 
 def dented() -> mesh.Mesh:
@@ -120,7 +180,23 @@ def test_an_untextured_ball_stays_the_hull():
     made = stereo.stereo_mesh(photos, cameras, SMALL, SHAPE).mesh
     voxel = 2 * RADIUS / SMALL.resolution
     off = made.verts.norm(dim=-1) - RADIUS
-    assert off.abs().mean() < 0.7 * voxel and off.min() > -2.5 * voxel
+    assert off.abs().mean() < 0.7 * voxel and off.min() > -3 * voxel
+
+
+def test_a_part_without_texture_is_not_cut_off():
+    """A textured ball with an even grey spike upwards that no depth is found on; nothing is seen of its outline, either."""
+    sphere, thin = mesh.icosphere(5), mesh.icosphere(4)
+    spike = thin.verts * torch.tensor([0.06, 0.25, 0.06]) + torch.tensor([0, 0.32, 0])
+    faces = torch.cat([sphere.faces, thin.faces + len(sphere.verts)])
+    body, cameras = mesh.Mesh(torch.cat([0.25 * sphere.verts, spike]), faces), around(9)
+    pos = render.clip_positions(body.verts, render.views(cameras, body.verts))
+    on_spike = (cpu.rasterize(pos, faces, (160, 160), grad_db=False)[0][..., 3] > len(sphere.faces)).numpy()
+    photos = []
+    for photo, plain in zip(photographed(speckled(body), cameras), on_spike, strict=True):
+        even = (plain | (photo[..., 3] == 0))[..., None]
+        photos.append(np.dstack([np.where(even, np.uint8(110), photo[..., :3]), photo[..., 3]]))
+    made = stereo.stereo_mesh(tuple(photos), cameras, SMALL, SHAPE).mesh
+    assert made.verts[:, 1].max() > 0.53 and made.verts[:, 1].min() == pytest.approx(-0.25, abs=0.02)
 
 
 def test_another_exposure_of_each_photo_changes_nothing_to_speak_of(ball_photos, found):

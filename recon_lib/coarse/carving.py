@@ -1,4 +1,7 @@
-"""Kernel of the visual hull: carves a grid of signed distances with the mask of one view. Lengths are world units."""
+"""Kernels of the visual hull: a view carves a grid of signed distances with its mask, or is counted where it looks.
+
+Lengths are world units.
+"""
 
 from numba import prange
 
@@ -35,3 +38,23 @@ def carve(field, origin, spacing, T, k, distance):
                 low = distance[r + 1, c] * (1 - fu) + distance[r + 1, c + 1] * fu
                 d = (top * (1 - fv) + low * fv) * depth / k[0]
                 field[i, j, m] = max(field[i, j, m], d)
+
+
+@parallel_kernel
+def count(seen, field, below, origin, spacing, T, k, width, height):
+    """Adds 1 to `seen` (X Y Z) at each grid point of the view's image at which `field` is less than `below`."""
+    for i in prange(field.shape[0]):
+        x = origin[0] + i * spacing
+        for j in range(field.shape[1]):
+            y = origin[1] + j * spacing
+            for m in range(field.shape[2]):
+                if field[i, j, m] >= below:
+                    continue
+                z = origin[2] + m * spacing
+                depth = -(T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3])
+                if depth <= 0:
+                    continue
+                u = k[0] * (T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]) / depth + k[2]
+                v = -k[1] * (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / depth + k[3]
+                if 0.5 <= u <= width - 0.5 and 0.5 <= v <= height - 0.5:
+                    seen[i, j, m] += 1

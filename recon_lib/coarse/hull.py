@@ -6,12 +6,14 @@ therefore lie anywhere between grid points. Lengths are world units. Axes: V ver
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float32
 
 from recon_lib.camera import Cameras, invert_rigid
+from recon_lib.coarse import one_body, phantoms, visibility
 from recon_lib.coarse.carving import carve
 from recon_lib.coarse.config import HullConfig
 from recon_lib.mesh import Mesh
@@ -22,15 +24,26 @@ from recon_lib.surface import grid_mesh
 BOUNDS_RESOLUTION = 48  # grid points per side in the first pass, which only finds the object's box
 
 
+class Hull(NamedTuple):
+    mesh: Mesh
+    kept: one_body.Kept
+
+
 def visual_hull(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, progress: Progress = silent) -> Mesh:
+    """`hull_in_one` without the account of what was dropped."""
+    return hull_in_one(alphas, cameras, config, progress).mesh
+
+
+def hull_in_one(alphas: list[np.ndarray], cameras: Cameras, config: HullConfig, progress: Progress = silent) -> Hull:
     """The hull of alpha masks (H W, 0 to 1, one per view): one closed body of even triangles with normals outwards.
 
     Raises ValueError if no point is inside all masks, that is, if masks and cameras contradict each other, and if the object is
-    thinner than the grid.
+    thinner than the grid; `one_body.TornApart` where the object is not one body.
     """
     field, origin, spacing = carve_field(alphas, cameras, config.resolution, part(progress, 0.0, 0.6))
-    field = grid_mesh.keep_largest_body(np.pad(field, 1, constant_values=spacing), spacing)
-    return grid_mesh.mesh_of_field(field, origin - spacing, spacing, config.faces, part(progress, 0.6, 1.0))
+    field, kept = one_body.keep(np.pad(field, 1, constant_values=spacing), origin - spacing, spacing, cameras)
+    mesh = grid_mesh.mesh_of_field(field, origin - spacing, spacing, config.faces, part(progress, 0.6, 1.0))
+    return Hull(mesh, kept)
 
 
 def carve_field(
@@ -38,21 +51,12 @@ def carve_field(
 ) -> tuple[Float32[np.ndarray, "X Y Z"], np.ndarray, float]:
     """The hull's signed distance on a grid of `resolution` points along its longest side, the grid's origin and its spacing.
 
-    All bodies are in it. Raises ValueError as `visual_hull` does.
+    All bodies are in it. Raises ValueError if no point is inside all masks.
     """
     progress(0.0, "measuring masks")
     distances = _distances(alphas)
     progress(0.3, "bounding the object")
-    centre, half = _first_box(alphas, cameras)
-    spacing = 2 * half / (BOUNDS_RESOLUTION - 1)
-    field, origin = _field(distances, cameras, centre - half, spacing, (BOUNDS_RESOLUTION,) * 3), centre - half
-    inside = np.argwhere(field < spacing)
-    if len(inside) == 0:
-        raise ValueError(
-            f"visual hull: no point of space lies inside all {len(alphas)} masks, need one; check the poses' convention "
-            "(camera-to-world, OpenGL axes) and that each mask belongs to its pose"
-        )
-    low, high = origin + (inside.min(0) - 1) * spacing, origin + (inside.max(0) + 1) * spacing
+    low, high = _box(distances, cameras, *_first_box(alphas, cameras))
     spacing = (high - low).max() / (resolution - 1)
     shape = tuple(np.ceil((high - low) / spacing).astype(int) + 1)
     progress(0.5, "carving")
@@ -95,6 +99,30 @@ def _first_box(alphas: list[np.ndarray], cameras: Cameras) -> tuple[np.ndarray, 
     depth, reach = np.linalg.norm(centre - eyes, axis=1), np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1) / 2
     focal = cameras.intrinsics.double().numpy()[:, :2]
     return centre, 1.2 * float((depth * reach / focal.min(1)).max())
+
+
+def _box(distances, cameras, centre, half):
+    """The corners of the box of what photos see, about a voxel of the first pass wider than the object.
+
+    Three things stand out of it: pieces that only few views look at, so no mask denies them; phantoms; and the cone behind an
+    object that was photographed from one side, whose surface no photo sees.
+    """
+    spacing, origin = 2 * half / (BOUNDS_RESOLUTION - 1), centre - half
+    field = _field(distances, cameras, origin, spacing, (BOUNDS_RESOLUTION,) * 3)
+    if not (field < spacing).any():
+        raise ValueError(
+            f"visual hull: no point of space lies inside all {len(distances)} masks, need one; check the poses' convention "
+            "(camera-to-world, OpenGL axes) and that each mask belongs to its pose"
+        )
+    near = (field < spacing) & visibility.well_seen(field, spacing, cameras, origin, spacing)
+    bodies = one_body.bodies_of(near, near)
+    real = bodies.whole[phantoms.real(bodies.name_at, bodies.whole, cameras, origin, spacing)]
+    field = np.where(np.isin(bodies.name_at, real), field - spacing, np.float32(spacing))
+    mesh = grid_mesh.dense_mesh(np.pad(field, 1, constant_values=spacing), origin - spacing, spacing)
+    corners = (
+        mesh.verts[mesh.faces[visibility.views_of_faces(mesh, cameras) > 0].long()].reshape(-1, 3).double().numpy()
+    )
+    return corners.min(0), corners.max(0)
 
 
 def _field(distances, cameras, origin, spacing, shape):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from recon_lib.camera import Cameras
-from recon_lib.coarse import align, bodies, camera_fit, hull
+from recon_lib.coarse import align, bodies, camera_fit, hull, one_body, sources
 from recon_lib.coarse.bodies import Bodies
 from recon_lib.coarse.config import (
     BACKENDS,
@@ -24,9 +24,12 @@ from recon_lib.coarse.config import (
     SampleConfig,
     StereoConfig,
 )
+from recon_lib.coarse.one_body import Kept
 from recon_lib.coarse.reconviagen import sample, upstream
 from recon_lib.coarse.reconviagen.outcomes import Outcome
+from recon_lib.coarse.sources import Sources
 from recon_lib.coarse.stereo import stereo
+from recon_lib.coarse.stereo.stereo import StereoMesh
 from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene, camera_json
 from recon_lib.progress import Progress, part, silent
@@ -54,12 +57,17 @@ class Coarse:
     reason: str  # one sentence: why this backend
     remarks: tuple[str, ...]  # sentences that a user of the mesh should know
     provenance: dict  # method, versions and settings, as JSON values
+    sources: Sources | None = None  # of the surface, by triangle
+    kept: Kept | None = None  # what became of other bodies on the grid; None for a generated mesh
+    stereo: StereoMesh | None = None  # what photos agreed on, also where the hull was preferred in the end
 
     def record(self) -> dict:
         """The part of coarse.json that says where the mesh came from."""
+        surface = {} if self.sources is None else {"shares_of_surface": self.sources.shares()}
+        grid = {} if self.kept is None else {"bodies_on_the_grid": self.kept._asdict()}
         return {
             "backend": self.backend, "reason": self.reason, "remarks": self.remarks, "iou": self.iou,
-            "provenance": self.provenance, "bodies_as_made": self.bodies._asdict(),
+            "provenance": self.provenance | surface | grid, "bodies_as_made": self.bodies._asdict(),
             "cameras": None if self.cameras is None else camera_json(self.cameras),
         }  # fmt: skip
 
@@ -67,14 +75,17 @@ class Coarse:
         """Sentences about the shape, for the notebook's Reading; `found` are the checks of this mesh."""
         solid = "is a closed solid of one body" if found.is_solid() else "is no solid, as the table above shows"
         if self.backend == "stereo":
-            share = self.provenance["share_of_stereo"]
-            shape = f"Photos agree on {share:.0%} of its surface; the rest is the visual hull's."
+            shares = self.sources.shares()
+            shape = (
+                f"Photos agree on {shares['stereo']:.0%} of its surface; {shares['hull']:.0%} are the visual hull's."
+            )
         elif self.backend == "hull":
             shape = "It is as large as the silhouettes allow: hollows that no silhouette shows are filled."
         else:
             iou = np.mean(list(self.iou.values()))
             shape = f"It was generated, and its silhouettes overlap the masks by {iou:.3f} on average."
-        return f"The mesh has {len(self.mesh.faces)} triangles and {solid}. {shape}"
+        apart = "" if self.kept is None else f" {self.kept.sentence()}"
+        return f"The mesh has {len(self.mesh.faces)} triangles and {solid}. {shape} {self.sources.sentence()}{apart}"
 
     def overlap(self) -> str:
         """`iou` as text: mean, worst view, and the value of each view."""
@@ -163,39 +174,43 @@ def reconstruct(
                    "crop_pixels": sampled.crop_size}  # fmt: skip
     world = placement.transform(mesh, torch.from_numpy(T_world_mesh).float())
     by_view = dict(zip(scene.names, iou.tolist(), strict=True))
-    return Coarse(
-        world, cameras, found, by_view, chosen, device, reason, _remarks(scene, found, iou, provenance), provenance
-    )
+    said = _remarks(scene, found, iou, provenance)
+    surface = sources.of_mesh(world, scene.cameras if cameras is None else cameras, ("generated",))
+    said = _remarks(scene, found, iou, provenance)
+    return Coarse(world, cameras, found, by_view, chosen, device, reason, said, provenance, surface)
 
 
 def make_hull(scene: Scene, shape: HullConfig, reason: str, progress: Progress = silent) -> Coarse:
     """The visual hull of a scene with cameras; `reason` says why it is the hull."""
     alphas = [image[..., 3] / np.float32(255) for image in scene.images]
-    mesh = hull.visual_hull(alphas, scene.cameras, shape, progress)
+    mesh, kept = hull.hull_in_one(alphas, scene.cameras, shape, progress)
     provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(shape)}
-    return Coarse(mesh, None, bodies.count_bodies(mesh), {}, "hull", "cpu", reason, (), provenance)
+    surface = sources.of_mesh(mesh, scene.cameras, ("hull",))
+    said = kept.remarks()
+    count = bodies.count_bodies(mesh)
+    return Coarse(mesh, None, count, {}, "hull", "cpu", reason, said, provenance, surface, kept)
 
 
 def _by_stereo(
     scene: Scene, matching: StereoConfig, shape: HullConfig, reason: str, may_be_hull: bool, progress: Progress
 ) -> Coarse:
-    """With `may_be_hull`, photos that agree on too little become the hull, and its reason says so."""
+    """With `may_be_hull`, photos that agree on too little, or on several bodies, become the hull, and its reason says so."""
     try:
         made = stereo.stereo_mesh(scene.images, scene.cameras, matching, shape, progress)
-    except stereo.TooLittleAgreed as error:
+    except (stereo.TooLittleAgreed, one_body.TornApart) as error:
         if not may_be_hull:
             raise
         return make_hull(scene, shape, f"{reason}, but {error}; so it is the visual hull", progress)
     provenance = {
         "method": "PatchMatch stereo inside the visual hull (Galliani et al. 2015)",
         "views": len(scene.names),
+        "consistent_share_of_pixels": made.consistent,
     }
-    provenance |= {"consistent_share_of_pixels": made.consistent, "share_of_stereo": made.of_stereo}
-    said = f"{made.of_stereo:.0%} of the surface comes from depths that photos agree on, the rest from the hull."
+    provenance |= vars(matching) | {"faces": shape.faces}
     count = bodies.count_bodies(made.mesh)
-    return Coarse(
-        made.mesh, None, count, {}, "stereo", "cpu", reason, (said,), provenance | vars(matching) | vars(shape)
-    )
+    surface = sources.of_mesh(made.mesh, scene.cameras, ("stereo", "hull"), made.agreed)
+    said = made.kept.remarks()
+    return Coarse(made.mesh, None, count, {}, "stereo", "cpu", reason, said, provenance, surface, made.kept, made)
 
 
 def _remarks(scene: Scene, found: Bodies, iou: np.ndarray, provenance: dict) -> tuple[str, ...]:

@@ -25,6 +25,12 @@ CHECKS = {  # of a mesh (surface.checks.MeshChecks), and what they should be
     "degenerate_faces": ("degenerate faces", 0),
     "non_finite_vertices": ("non-finite vertices", 0),
 }
+SOURCES = {  # of a coarse mesh's surface (coarse.sources), and what they mean
+    "stereo": "several photos agree on its depth",
+    "hull": "it lies where the silhouettes end: the photos agree on no depth there",
+    "generated": "a network made it",
+    "unseen": "no photo sees it, or only edge-on: it is a guess",
+}
 
 
 class Label(str):
@@ -99,6 +105,12 @@ def mesh_checks(found: Any) -> Table:
         for (name, wanted), value in zip(CHECKS.values(), found, strict=True)
     ]
     return Table(rows, ("check", "value", "normal needs", "status"))
+
+
+def sources(shares: dict[str, float]) -> Table:
+    """Where the surface comes from; `shares` are of its area, by source."""
+    rows = [(name, f"{share:.1%}", SOURCES[name]) for name, share in shares.items()]
+    return Table(rows, ("surface", "share of its area", "meaning"))
 
 
 def facts(found: dict[str, Any]) -> Table:

@@ -46,7 +46,10 @@ def keep_better(
     )
     better = made if scores["stereo"] >= scores["hull"] else carved
     return replace(
-        better, remarks=(*better.remarks, said), provenance=better.provenance | {"short_fits_psnr_db": scores}
+        better,
+        remarks=(*better.remarks, said),
+        provenance=better.provenance | {"short_fits_psnr_db": scores},
+        stereo=made.stereo,
     )
 
 

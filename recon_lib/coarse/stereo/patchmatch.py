@@ -209,7 +209,8 @@ def prefer_hull(greys, masks, i, neighbours, M, m, surface, reach, least_gain, p
     """Where the hull's surface looks about as much alike as what was found close to it, the hull it is.
 
     Without this, surfaces without texture are carved too deep. `surface` is the hull's plane (w, dw/dx, dw/dy) per pixel,
-    `reach` one voxel in inverse depth per pixel; a plane farther than six voxels from the hull is not asked.
+    `reach` how far around it depths count as the hull's, in inverse depth per pixel; a plane farther than six times that from
+    the hull is not asked.
     """
     height, width = cost.shape
     for row in prange(height):

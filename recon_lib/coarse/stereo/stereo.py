@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from recon_lib.camera import Cameras
-from recon_lib.coarse import hull
+from recon_lib.coarse import hull, one_body, phantoms, visibility
 from recon_lib.coarse.config import HullConfig, StereoConfig
 from recon_lib.coarse.stereo import consistency, fusion, patchmatch
 from recon_lib.coarse.stereo import views as views_
@@ -19,6 +18,9 @@ from recon_lib.surface import grid_mesh
 
 BOX_MARGIN = 0.04  # of the consistent points' extent, around them
 LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hull's surface close by
+HULL_REACH = (
+    0.01  # of the bounding grid's diagonal, but at least a voxel: depths this near to the hull's surface are its own
+)
 LEAST_POINTS = 100  # consistent pixels, of fewer no box can be drawn
 
 
@@ -27,12 +29,29 @@ class TooLittleAgreed(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
+class Fields:
+    """Signed distances on one grid, negative inside: of the hull, and of the surface that stereo made of it."""
+
+    hull: Float32[np.ndarray, "X Y Z"]
+    surface: Float32[np.ndarray, "X Y Z"]
+    origin: Float[np.ndarray, "3"]  # world position of grid point (0, 0, 0)
+    spacing: float
+
+
+@dataclass(frozen=True, eq=False)
 class StereoMesh:
     mesh: Mesh
+    agreed: Bool[np.ndarray, " V"]  # vertices that depths speak of; the others lie where the hull is
+    kept: one_body.Kept
+    views: Views  # the crops of which depths and costs are
     depths: Float32[np.ndarray, "B H W"]  # along each crop's axis, 0 where too few views agree
     costs: Float32[np.ndarray, "B H W"]  # 1 - ZNCC of the depth that was found
-    consistent: float  # share of the masks' pixels whose depth other views agree with
-    of_stereo: float  # share of the vertices that depths speak of; the others lie where the hull is
+    fields: Fields
+
+    @property
+    def consistent(self) -> float:
+        """The share of the masks' pixels whose depth other views agree with."""
+        return float((self.depths[self.views.masks] > 0).mean())
 
 
 def stereo_mesh(
@@ -44,7 +63,9 @@ def stereo_mesh(
 ) -> StereoMesh:
     """`images` are H W 4 uint8, straight alpha, sRGB. The mesh is closed, outward, one body.
 
-    Raises ValueError where no point of space lies inside all masks, and TooLittleAgreed where photos agree on too little.
+    It ends at the box of the points that photos agree on and of what the masks need besides. Raises ValueError where no point
+    of space lies inside all masks, TooLittleAgreed where photos agree on too little, and `one_body.TornApart` where the
+    surface is not one body.
     """
     alphas = [image[..., 3] / np.float32(255) for image in images]
     field, origin, spacing = hull.carve_field(alphas, cameras, config.bound_resolution, part(progress, 0.0, 0.1))
@@ -60,17 +81,19 @@ def stereo_mesh(
             f"stereo: photos agree on {len(points)} points, need {LEAST_POINTS}: too few photos, too little texture, or "
             "cameras that do not belong to the photos; choose backend hull"
         )
-    low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
-    around = BOX_MARGIN * (high - low).max()
-    spacing = float((high - low + 2 * around).max() / (config.resolution - 1))
-    grid = tuple((np.ceil((high - low + 2 * around) / spacing).astype(int) + 1).tolist())
-    carved = hull.field_at(alphas, cameras, low - around, spacing, grid)
+    low, high = _box(points, field, origin, spacing, cameras)
+    spacing = float((high - low).max() / (config.resolution - 1))
+    grid = tuple((np.ceil((high - low) / spacing).astype(int) + 1).tolist())
+    carved = hull.field_at(alphas, cameras, low, spacing, grid)
     P = fine.K @ fine.T_cv_world[:, :3]
-    fused, near = fusion.fuse(depths, P, carved, low - around, spacing)
-    body = grid_mesh.keep_largest_body(np.pad(fused, 1, constant_values=np.float32(spacing)), spacing)
-    mesh = grid_mesh.mesh_of_field(body, low - around - spacing, spacing, shape.faces, part(progress, 0.85, 1.0))
-    share = _share_near(mesh, near, low - around, spacing)
-    return StereoMesh(mesh, depths, costs, float((depths[fine.masks] > 0).mean()), share)
+    fused, near = fusion.fuse(depths, P, carved, low, spacing)
+    missed = phantoms.missed(fused < 0, (fused >= 0) & (carved < 0), cameras, low, spacing)
+    fused = np.where(missed, carved, fused)
+    padded, corner = np.pad(fused, 1, constant_values=np.float32(spacing)), low - spacing
+    body, kept = one_body.keep(padded, corner, spacing, cameras, np.pad(near >= 1, 1))
+    mesh = grid_mesh.mesh_of_field(body, corner, spacing, shape.faces, part(progress, 0.85, 1.0))
+    fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low, spacing)
+    return StereoMesh(mesh, _near_depths(mesh, near, low, spacing), kept, fine, depths, costs, fields)
 
 
 def _search(
@@ -119,9 +142,10 @@ def _search_view(
         down, along = np.gradient(w)
         slope = np.nan_to_num(np.stack([along, down], -1)).astype(np.float32)
         hull_plane = np.concatenate([surface[..., None], slope], -1)
-        spacing = np.float32(bounded[2])
+        field, _, spacing = bounded
+        reach = np.float32(spacing * max(HULL_REACH * np.linalg.norm(field.shape), 1.0))
         patchmatch.prefer_hull(
-            shown.greys, shown.masks, i, others, M, m, hull_plane, spacing * surface**2, LEAST_GAIN, plane, cost
+            shown.greys, shown.masks, i, others, M, m, hull_plane, reach * surface**2, LEAST_GAIN, plane, cost
         )
 
 
@@ -149,11 +173,32 @@ def _points(shown: Views, depths: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
+def _box(
+    points: np.ndarray, field: np.ndarray, origin: np.ndarray, spacing: float, cameras: Cameras
+) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of the box of the points that photos agree on, and of parts of the hull around it that the masks need.
+
+    Such a part has no texture. What the masks do not need is the cone behind, which no photo bounds.
+    """
+    low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
+    around = BOX_MARGIN * (high - low).max()
+    first, last = (((corner - origin) / spacing) for corner in (low - around, high + around))
+    places = np.indices(field.shape, np.int32)
+    within = ((places >= first[:, None, None, None]) & (places <= last[:, None, None, None])).all(0)
+    seen = visibility.well_seen(field, 0.0, cameras, origin, spacing)
+    parts = one_body.bodies_of(seen & ~within, seen)
+    name_at = np.where(seen & within, len(parts.sizes), parts.name_at)
+    needed = phantoms.real(name_at, np.array([len(parts.sizes), *parts.whole]), cameras, origin, spacing)[1:]
+    more = np.argwhere(np.isin(name_at, parts.whole[needed])) * spacing + origin
+    corners = np.concatenate([[low - around, high + around], more - spacing, more + spacing])
+    return corners.min(0), corners.max(0)
+
+
 def _middle(field: np.ndarray, origin: np.ndarray, spacing: float) -> np.ndarray:
     return origin + np.argwhere(field < 0).mean(0) * spacing
 
 
-def _share_near(mesh: Mesh, near: np.ndarray, origin: np.ndarray, spacing: float) -> float:
+def _near_depths(mesh: Mesh, near: np.ndarray, origin: np.ndarray, spacing: float) -> np.ndarray:
+    """Per vertex, whether at least one depth lies close by."""
     at = (mesh.verts.double().numpy() - origin).T / spacing
-    weight = ndimage.map_coordinates(near, at, order=1, mode="nearest")
-    return float(torch.from_numpy(weight >= 1).float().mean())
+    return ndimage.map_coordinates(near, at, order=1, mode="nearest") >= 1

@@ -1,0 +1,55 @@
+"""What photos look at, and which surface they see. Lengths are world units. Axes: F faces, X Y Z grid points.
+
+A view looks at a point that lies in its image. It sees a face there that no other surface hides and that is not edge-on:
+edge-on surface does not count, because the hull's walls behind the object lie along the rays that just pass it.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int
+
+from recon_lib import camera, render
+from recon_lib.camera import Cameras, invert_rigid
+from recon_lib.coarse.carving import count
+from recon_lib.mesh import Mesh, face_normals
+from recon_lib.raster import cpu
+
+ENOUGH = 0.5  # of the number of views that look at the best seen point
+SIZE = 320  # pixels along the longer side of a photo here
+EDGE_ON = np.cos(np.radians(80))  # least cosine between a face's normal and the way to the camera
+
+
+def well_seen(
+    field: Float32[np.ndarray, "X Y Z"], below: float, cameras: Cameras, origin: np.ndarray, spacing: float
+) -> Bool[np.ndarray, "X Y Z"]:
+    """Where the field is less than `below` and enough views look: ENOUGH times as many as at the best seen such point.
+
+    That is half of the views where the object is whole in each, and fewer where photos show parts of it.
+    """
+    seen = np.zeros(field.shape, np.int32)
+    T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
+    intrinsics, sizes = cameras.intrinsics.double().numpy(), cameras.sizes.numpy()
+    for T, k, (width, height) in zip(T_cam_world, intrinsics, sizes, strict=True):
+        count(seen, field, np.float32(below), origin, spacing, T, k, width, height)
+    return seen >= max(1.0, ENOUGH * seen.max())
+
+
+def views_of_faces(mesh: Mesh, cameras: Cameras) -> Int[np.ndarray, " F"]:
+    """How many of the cameras see each face."""
+    count = np.zeros(len(mesh.faces), np.int64)
+    middle = mesh.verts[mesh.faces.long()].mean(1)
+    normal = face_normals(mesh.verts, mesh.faces)
+    for i in range(len(cameras)):
+        width, height = cameras.sizes[i].tolist()
+        scale = SIZE / max(width, height)
+        size = max(round(scale * width), 1), max(round(scale * height), 1)
+        small = camera.cropped(cameras[[i]], torch.tensor([[0.0, 0.0, width, height]]), *size)
+        pos = render.clip_positions(mesh.verts, render.views(small, mesh.verts))
+        rast, _ = cpu.rasterize(pos, mesh.faces, size[::-1], grad_db=False)
+        shown = np.unique(rast[0, ..., 3].long().numpy())
+        to_eye = torch.nn.functional.normalize(cameras.T_world_cam[i, :3, 3] - middle, dim=-1)
+        facing = ((normal * to_eye).sum(-1) > EDGE_ON).numpy()
+        seen = np.zeros(len(count) + 1, bool)
+        seen[shown] = True
+        count += seen[1:] & facing
+    return count
