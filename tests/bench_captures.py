@@ -6,12 +6,13 @@ scores on the same photos is its release 2.3 with the same scorer, as the issue 
 
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import captures
 
+from recon_lib import knobs
+from recon_lib.chain import params
 from recon_lib.coarse import reconstruct
 from recon_lib.coarse.config import BackendConfig, GeneratedConfig, HullConfig, SampleConfig
 from recon_lib.photos.scene import Scene
@@ -37,11 +38,14 @@ CAPTURES = {
     "lego, 48 photos of 800 x 800": Capture("lego", 48, 0, ">= 17.3 / .55, fine 20 / .70; hull 14.3 / .39"),
     "Spot, 24 photos of 256 x 256": Capture("spot", 24, 256, ">= 27.1 / .942; OpenMVS 15.5 / .79"),
 }
-PRESETS = {
-    "quick": (replace(SetupConfig(), photo_size=256), FitConfig(steps=400)),
-    "standard": (SetupConfig(), FitConfig()),
-    "fine": (replace(SetupConfig(), photo_size=1024), FitConfig(scales=3, steps=1600)),
-}  # as params/*.yaml; tests/test_params.py compares them
+PRESETS = ("quick", "standard", "fine")  # params/*.yaml
+
+
+def preset_configs(preset: str) -> tuple[SetupConfig, FitConfig]:
+    """Stage 3's parameters in the preset's file, and defaults for all others."""
+    asked = params.read(Path(__file__).parents[1] / "params" / f"{preset}.yaml").get("3_nvdiffrec", {})
+    chosen = [{n: v for n, v in asked.items() if n in knobs.parameters(c)} for c in (SetupConfig, FitConfig)]
+    return SetupConfig(**chosen[0]), FitConfig(**chosen[1])
 
 
 def rows(preset: str, device: str, asked: str = "", backend: str = "auto") -> list[dict]:
@@ -71,7 +75,7 @@ def rows(preset: str, device: str, asked: str = "", backend: str = "auto") -> li
 
 def run(scene: Scene, preset: str, device: str, backend: str) -> tuple[Score, dict[str, float], str]:
     """The mean score, the seconds of each stage, and the start that was chosen."""
-    setup_config, config = PRESETS[preset]
+    setup_config, config = preset_configs(preset)
     used = scene.subset(~scene.held_out)
     raster, _ = select.rasteriser(device)
     began = time.perf_counter()

@@ -147,12 +147,3 @@ def test_an_empty_file_asks_for_the_defaults(tmp_path):
     path = tmp_path / "demo.yaml"
     path.write_text("")
     assert params.read(path) == {}
-
-
-@pytest.mark.parametrize("preset", ["quick", "standard", "fine"])
-def test_the_bench_of_captures_runs_the_presets_as_they_are(preset):
-    setup, fitting = bench_captures.PRESETS[preset]
-    values = params.defaults("3_nvdiffrec") | params.read(HOME / "params" / f"{preset}.yaml").get("3_nvdiffrec", {})
-    assert (setup.photo_size, fitting.steps, fitting.scales) == tuple(
-        values[n] for n in ("photo_size", "steps", "scales")
-    )
