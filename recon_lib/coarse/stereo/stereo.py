@@ -9,7 +9,7 @@ from scipy import ndimage
 from recon_lib.camera import Cameras
 from recon_lib.coarse import hull, one_body, phantoms, visibility
 from recon_lib.coarse.config import HullConfig, StereoConfig
-from recon_lib.coarse.stereo import consistency, fusion, patchmatch
+from recon_lib.coarse.stereo import consistency, fusion, search
 from recon_lib.coarse.stereo import views as views_
 from recon_lib.coarse.stereo.views import Views
 from recon_lib.mesh import Mesh
@@ -17,10 +17,6 @@ from recon_lib.progress import Progress, part, silent
 from recon_lib.surface import grid_mesh
 
 BOX_MARGIN = 0.04  # of the consistent points' extent, around them
-LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hull's surface close by
-HULL_REACH = (
-    0.01  # of the bounding grid's diagonal, but at least a voxel: depths this near to the hull's surface are its own
-)
 LEAST_POINTS = 100  # consistent pixels, of fewer no box can be drawn
 
 
@@ -60,8 +56,9 @@ def stereo_mesh(
     config: StereoConfig,
     shape: HullConfig,
     progress: Progress = silent,
+    device: str = "cpu",
 ) -> StereoMesh:
-    """`images` are H W 4 uint8, straight alpha, sRGB. The mesh is closed, outward, one body.
+    """`images` are H W 4 uint8, straight alpha, sRGB. The mesh is closed, outward, one body. Depths are searched on `device`.
 
     It ends at the box of the points that photos agree on and of what the masks need besides. Raises ValueError where no point
     of space lies inside all masks, TooLittleAgreed where photos agree on too little, and `one_body.TornApart` where the
@@ -72,7 +69,8 @@ def stereo_mesh(
     centre = _middle(field, origin, spacing)
     fine = views_.crop_views(images, cameras, config.size)
     others = views_.neighbours(fine, centre, config.neighbours)
-    planes, costs = _search(images, cameras, config, others, (field, origin, spacing), part(progress, 0.1, 0.75))
+    bounds = field, origin, spacing
+    planes, costs = search.search(images, cameras, config, others, bounds, device, part(progress, 0.1, 0.75))
     depths = _agreed(fine, planes[..., 0], costs, centre)
     progress(0.8, "fusing depths")
     points = _points(fine, depths)
@@ -94,59 +92,6 @@ def stereo_mesh(
     mesh = grid_mesh.mesh_of_field(body, corner, spacing, shape.faces, part(progress, 0.85, 1.0))
     fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low, spacing)
     return StereoMesh(mesh, _near_depths(mesh, near, low, spacing), kept, fine, depths, costs, fields)
-
-
-def _search(
-    images: tuple[np.ndarray, ...], cameras: Cameras, config: StereoConfig, others: np.ndarray, bounded: tuple,
-    progress: Progress,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The planes (B H W 3) and costs at the finer of two scales; the coarser one finds, the finer one improves."""
-    planes, costs = np.zeros((len(images), 1, 1, 3), np.float32), np.zeros((len(images), 1, 1), np.float32)
-    for level, (size, tries, passes) in enumerate(
-        ((config.size // 2, config.random_depths, config.coarse_passes), (config.size, 0, config.fine_passes))
-    ):
-        shown = views_.crop_views(images, cameras, size)
-        before, planes = planes, np.zeros((*shown.masks.shape, 3), np.float32)
-        costs = np.full(shown.masks.shape, patchmatch.WORST, np.float32)
-        for i in range(len(images)):
-            if level:
-                planes[i] = _twice(before[i], shown.masks.shape[1:])
-            _search_view(
-                shown, i, others[i], bounded, planes[i], costs[i], tries, passes, config.seed, final=level == 1
-            )
-            progress((level + (i + 1) / len(images)) / 2, f"depth of photo {i + 1} of {len(images)}, {size} pixels")
-    return planes, costs
-
-
-def _twice(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The planes of the coarser scale at the pixels of the finer one."""
-    rows, columns = (np.minimum(np.arange(n) // 2, m - 1) for n, m in zip(shape, plane.shape[:2], strict=True))
-    return plane[rows[:, None], columns] * np.array([1, 0.5, 0.5], np.float32)
-
-
-def _search_view(
-    shown: Views, i: int, others: np.ndarray, bounded: tuple, plane: np.ndarray, cost: np.ndarray, tries: int,
-    passes: int, seed: int, final: bool,
-) -> None:  # fmt: skip
-    low, high, surface = views_.hull_bounds(shown, i, *bounded)
-    M, m = views_.homographies(shown, i, others)
-    plane[..., 0] = np.where(plane[..., 0] > 0, plane[..., 0].clip(low, high), 0)
-    arguments = shown.greys, shown.masks, i, others, M, m, low, high, plane, cost
-    patchmatch.start(*arguments, max(tries, 1), seed)
-    for k in range(passes):
-        for colour in (0, 1):
-            radius = np.float32(0.5**k if tries else 0.1 * 0.5**k)
-            patchmatch.improve(*arguments, colour, radius, seed + 2 * k + colour + 1)
-    if final:
-        w = np.where(surface > 0, surface, np.nan)
-        down, along = np.gradient(w)
-        slope = np.nan_to_num(np.stack([along, down], -1)).astype(np.float32)
-        hull_plane = np.concatenate([surface[..., None], slope], -1)
-        field, _, spacing = bounded
-        reach = np.float32(spacing * max(HULL_REACH * np.linalg.norm(field.shape), 1.0))
-        patchmatch.prefer_hull(
-            shown.greys, shown.masks, i, others, M, m, hull_plane, reach * surface**2, LEAST_GAIN, plane, cost
-        )
 
 
 def _agreed(shown: Views, inverse: np.ndarray, costs: np.ndarray, centre: np.ndarray) -> np.ndarray:
