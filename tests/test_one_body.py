@@ -165,9 +165,10 @@ def test_of_an_object_photographed_from_all_around_nothing_is_unseen():
     assert visibility.views_of_faces(ball(0.5), rig).min() >= 1
 
 
-def test_one_view_sees_the_cap_of_a_ball_that_faces_it():
+@pytest.mark.parametrize("fov_radians", [0.5, 3.0], ids=["large in the photo", "small"])
+def test_one_view_sees_the_cap_of_a_ball_that_faces_it(fov_radians):
     radius, distance = 0.5, 2.5
-    view = camera.orbit(1, 0.0, distance, 0.5, 256)
+    view = camera.orbit(1, 0.0, distance, fov_radians, 256)
 
     def beyond(angle: float) -> float:
         """The cosine of the angle under which a point of the ball shows, above the least one."""

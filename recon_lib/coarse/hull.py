@@ -109,13 +109,13 @@ def _box(distances, cameras, centre, half):
     """
     spacing, origin = 2 * half / (BOUNDS_RESOLUTION - 1), centre - half
     field = _field(distances, cameras, origin, spacing, (BOUNDS_RESOLUTION,) * 3)
-    if not (field < spacing).any():
+    near = (field < spacing) & visibility.well_seen(field, spacing, cameras, origin, spacing)
+    bodies = one_body.bodies_of(near, near)
+    if len(bodies.whole) == 0:  # fewer than a crumb is none
         raise ValueError(
             f"visual hull: no point of space lies inside all {len(distances)} masks, need one; check the poses' convention "
             "(camera-to-world, OpenGL axes) and that each mask belongs to its pose"
         )
-    near = (field < spacing) & visibility.well_seen(field, spacing, cameras, origin, spacing)
-    bodies = one_body.bodies_of(near, near)
     real = bodies.whole[phantoms.real(bodies.name_at, bodies.whole, cameras, origin, spacing)]
     field = np.where(np.isin(bodies.name_at, real), field - spacing, np.float32(spacing))
     mesh = grid_mesh.dense_mesh(np.pad(field, 1, constant_values=spacing), origin - spacing, spacing)

@@ -69,10 +69,11 @@ def _cover(covered: Bool[np.ndarray, "B S"], pixels: Int[np.ndarray, "B P"], wid
 
 def _pixels(points: np.ndarray, cameras: Cameras, spacing: float) -> tuple[Int[np.ndarray, "B P"], list[int], int]:
     """Each point's pixel in each view's flat image, which has a border, -1 outside; the images' widths; the largest size."""
-    xy, depth = camera.project(cameras, torch.from_numpy(points).to(cameras.T_world_cam))
-    places, widths, largest = np.full(depth.shape, -1), [], 0
-    for view, (at, z) in enumerate(zip(xy.double().numpy(), depth.double().numpy(), strict=True)):
-        size = cameras.sizes[view].numpy()
+    p_world = torch.from_numpy(points).to(cameras.T_world_cam)
+    places, widths, largest = np.full((len(cameras), len(points)), -1, np.int32), [], 0
+    for view in range(len(cameras)):
+        xy, depth = camera.project(cameras[[view]], p_world)
+        at, z, size = xy[0].double().numpy(), depth[0].double().numpy(), cameras.sizes[view].numpy()
         seen = (z > 0) & (at >= 0).all(1) & (at < size).all(1)
         voxel = 1.0 if not seen.any() else max(cameras.intrinsics[view, 0].item() * spacing / np.median(z[seen]), 1.0)
         columns, rows = (np.floor(size / voxel).astype(int) + 3).tolist()

@@ -15,7 +15,7 @@ from recon_lib.mesh import Mesh, face_normals
 from recon_lib.raster import cpu
 
 ENOUGH = 0.5  # of the number of views that look at the best seen point
-SIZE = 320  # pixels along the longer side of a photo here
+SIZE = 320  # pixels along the longer side of the mesh's box in a photo here
 EDGE_ON = np.cos(np.radians(80))  # least cosine between a face's normal and the way to the camera
 
 
@@ -40,12 +40,17 @@ def views_of_faces(mesh: Mesh, cameras: Cameras) -> Int[np.ndarray, " F"]:
     middle = mesh.verts[mesh.faces.long()].mean(1)
     normal = face_normals(mesh.verts, mesh.faces)
     for i in range(len(cameras)):
-        width, height = cameras.sizes[i].tolist()
-        scale = SIZE / max(width, height)
-        size = max(round(scale * width), 1), max(round(scale * height), 1)
-        small = camera.cropped(cameras[[i]], torch.tensor([[0.0, 0.0, width, height]]), *size)
+        xy, depth = camera.project(cameras[[i]], mesh.verts)
+        in_front = xy[0][depth[0] > 0]
+        if len(in_front) == 0:
+            continue
+        low, high = in_front.amin(0).clamp_min(0), torch.minimum(in_front.amax(0), cameras.sizes[i].to(in_front))
+        if not (high > low).all():
+            continue
+        width, height = (SIZE * (high - low) / (high - low).max()).ceil().long().tolist()
+        small = camera.cropped(cameras[[i]], torch.cat([low, high])[None], width, height)
         pos = render.clip_positions(mesh.verts, render.views(small, mesh.verts))
-        rast, _ = cpu.rasterize(pos, mesh.faces, size[::-1], grad_db=False)
+        rast, _ = cpu.rasterize(pos, mesh.faces, (height, width), grad_db=False)
         shown = np.unique(rast[0, ..., 3].long().numpy())
         to_eye = torch.nn.functional.normalize(cameras.T_world_cam[i, :3, 3] - middle, dim=-1)
         facing = ((normal * to_eye).sum(-1) > EDGE_ON).numpy()
