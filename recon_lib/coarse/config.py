@@ -14,7 +14,7 @@ class BackendConfig:
     backend: str = knob("auto", "method that makes the coarse mesh", choices=("auto", *BACKENDS))
     device: str = knob(
         "auto",
-        "device of ReconViaGen: auto and cuda need a GPU, cpu is only for tiny test networks",
+        "device of stereo and ReconViaGen; for the latter, cpu runs only tiny test networks",
         choices=("auto", "cuda", "cpu"),
     )
 
@@ -74,7 +74,7 @@ class TextureConfig:
 
     texture_size: int = knob(640, "largest number of texels along a side of the texture", 64, 8192)
     photo_size: int = knob(320, "pixels along a side of each photo's crop", 32, 4096)
-    texture_steps: int = knob(150, "optimiser steps for the texture; the shape stays as it is", 0, 100000)
+    texture_steps: int = knob(60, "optimiser steps for the texture; the shape stays as it is", 0, 100000)
     seed: int = knob(0, "seed of ReconViaGen and of the texture's fit", 0, 1000000)
 
 

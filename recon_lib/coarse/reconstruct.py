@@ -157,7 +157,7 @@ def reconstruct(
     if chosen == "hull":
         return make_hull(scene, shape, reason, progress)
     if chosen == "stereo":
-        return _by_stereo(scene, matching, shape, reason, backend.backend == "auto", progress)
+        return _by_stereo(scene, matching, shape, reason, backend, progress)
 
     device = "cpu" if backend.device == "cpu" else "cuda"
     sampled, provenance = _sample(scene, device, sampling, part(progress, 0.0, 0.6))
@@ -192,13 +192,14 @@ def make_hull(scene: Scene, shape: HullConfig, reason: str, progress: Progress =
 
 
 def _by_stereo(
-    scene: Scene, matching: StereoConfig, shape: HullConfig, reason: str, may_be_hull: bool, progress: Progress
+    scene: Scene, matching: StereoConfig, shape: HullConfig, reason: str, backend: BackendConfig, progress: Progress
 ) -> Coarse:
-    """With `may_be_hull`, photos that agree on too little, or on several bodies, become the hull, and its reason says so."""
+    """With `auto`, photos that agree on too little, or on several bodies, become the hull, and its reason says so."""
+    device = "cuda" if backend.device != "cpu" and torch.cuda.is_available() else "cpu"
     try:
-        made = stereo.stereo_mesh(scene.images, scene.cameras, matching, shape, progress)
+        made = stereo.stereo_mesh(scene.images, scene.cameras, matching, shape, progress, device)
     except (stereo.TooLittleAgreed, one_body.TornApart) as error:
-        if not may_be_hull:
+        if backend.backend != "auto":
             raise
         return make_hull(scene, shape, f"{reason}, but {error}; so it is the visual hull", progress)
     provenance = {
@@ -210,7 +211,7 @@ def _by_stereo(
     count = bodies.count_bodies(made.mesh)
     surface = sources.of_mesh(made.mesh, scene.cameras, ("stereo", "hull"), made.agreed)
     said = made.kept.remarks()
-    return Coarse(made.mesh, None, count, {}, "stereo", "cpu", reason, said, provenance, surface, made.kept, made)
+    return Coarse(made.mesh, None, count, {}, "stereo", device, reason, said, provenance, surface, made.kept, made)
 
 
 def _remarks(scene: Scene, found: Bodies, iou: np.ndarray, provenance: dict) -> tuple[str, ...]:

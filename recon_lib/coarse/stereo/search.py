@@ -15,7 +15,9 @@ from recon_lib.coarse.stereo.views import Views
 from recon_lib.progress import Progress
 
 LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hull's surface close by
-HULL_REACH = 0.01  # of the bounding grid's diagonal, at least a voxel: depths this near to the hull's surface are its own
+HULL_REACH = (
+    0.01  # of the bounding grid's diagonal, at least a voxel: depths this near to the hull's surface are its own
+)
 
 
 def search(
@@ -44,7 +46,9 @@ def search(
                 planes[i] = _twice(before[i], shown.masks.shape[1:])
             M, m = views_.homographies(shown, i, others[i])
             compared = greys, masks, i, *_given(device, others[i], M, m)
-            _search_view(shown, i, compared, bounds, planes[i], costs[i], tries, passes, config.seed, level == 1, device)
+            _search_view(
+                shown, i, compared, bounds, planes[i], costs[i], tries, passes, config.seed, level == 1, device
+            )
             progress((level + (i + 1) / len(images)) / 2, f"depth of photo {i + 1} of {len(images)}, {size} pixels")
     return planes, costs
 
@@ -78,13 +82,13 @@ def _search_view(
     if final:
         field, _, spacing = bounds
         reach = np.float32(spacing * max(HULL_REACH * np.linalg.norm(field.shape), 1.0))
-        hull = _given(device, _hull_planes(surface), reach * surface**2)
+        hull = _given(device, hull_planes(surface), reach * surface**2)
         kernels.prefer_hull(*compared, *hull, LEAST_GAIN, *found)
     if device != "cpu":
         plane[:], cost[:] = (tensor.cpu().numpy() for tensor in found)
 
 
-def _hull_planes(surface: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W 3"]:
+def hull_planes(surface: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W 3"]:
     """The hull's inverse depth and its slopes; a slope is 0 where a neighbour misses the hull."""
     down, along = np.gradient(np.where(surface > 0, surface, np.nan))
     slope = np.nan_to_num(np.stack([along, down], -1)).astype(np.float32)
