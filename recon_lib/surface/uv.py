@@ -13,7 +13,8 @@ from torch import Tensor
 from recon_lib.raster.interface import Rasteriser
 
 CHARTS = 40  # least number of charts, because the time to flatten a chart grows faster than its size
-PADDING_TEXELS = 3  # between charts, so that bilinear taps and two mip levels stay inside their own chart
+PADDING_TEXELS = (3, 1, 0)  # between charts; with 3, bilinear taps and two mip levels stay inside their own chart
+TRIES = 4  # at each padding
 
 
 def unwrap(
@@ -21,26 +22,32 @@ def unwrap(
 ) -> tuple[Float[Tensor, "T 2"], Int[Tensor, "F 3"], tuple[int, int]]:
     """Unwraps to charts of low distortion in one atlas (xatlas): texture coordinates, their faces, and (height, width).
 
-    Height and width are in texels and at most `size`.
+    Height and width are in texels and at most `size`. Charts too many for their padding get less of it. Raises ValueError if
+    they do not fit without any.
     """
-    # The share of the atlas that charts cover: first a guess, then reduced until one atlas holds all charts.
-    fill = 0.56 * (1 - 40 / size)
     a, b, c = verts[faces.long()].unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1).sum().item() / 2
     charts = xatlas.ChartOptions()
     charts.max_chart_area = area / CHARTS
-    while True:
-        atlas = xatlas.Atlas()
-        atlas.add_mesh(verts.numpy(), faces.numpy().astype(np.uint32))
-        pack = xatlas.PackOptions()
-        pack.padding = PADDING_TEXELS
-        pack.texels_per_unit = size * (fill / area) ** 0.5
-        pack.create_image = False
-        atlas.generate(charts, pack)
-        if max(atlas.width, atlas.height) <= size:
-            _, uv_faces, uvs = atlas[0]
-            return torch.from_numpy(uvs), torch.from_numpy(uv_faces.astype(np.int32)), (atlas.height, atlas.width)
-        fill *= 0.95 * (size / max(atlas.width, atlas.height)) ** 2
+    for padding in PADDING_TEXELS:
+        # The share of the atlas that charts cover: first a guess, then reduced until one atlas holds all charts.
+        fill = 0.56 * (1 - 40 / max(size, 80))
+        for _ in range(TRIES):
+            atlas = xatlas.Atlas()
+            atlas.add_mesh(verts.numpy(), faces.numpy().astype(np.uint32))
+            pack = xatlas.PackOptions()
+            pack.padding = padding
+            pack.texels_per_unit = size * (fill / area) ** 0.5
+            pack.create_image = False
+            atlas.generate(charts, pack)
+            if max(atlas.width, atlas.height) <= size:
+                _, uv_faces, uvs = atlas[0]
+                shape = atlas.height, atlas.width
+                return torch.from_numpy(uvs), torch.from_numpy(uv_faces.astype(np.int32)), shape
+            if atlas.chart_count * (2 * padding + 2) ** 2 > size**2:
+                break  # the padding alone fills the atlas
+            fill *= 0.95 * (size / max(atlas.width, atlas.height)) ** 2
+    raise ValueError(f"texture_size: got {size}, too small for the {atlas.chart_count} charts of {len(faces)} faces")
 
 
 def covered(
