@@ -80,7 +80,7 @@ def test_a_damaged_transforms_json_gives_a_scene_or_a_valueerror(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["bin", "txt"])
-@pytest.mark.parametrize("part", ["cameras", "images", "points3D", "rigs", "frames"])
+@pytest.mark.parametrize("part", ["cameras", "images"])
 def test_a_damaged_colmap_model_gives_a_scene_or_a_valueerror(tmp_path, part, end):
     colmap_model(tmp_path, "OPENCV", [40, 40, 16, 16, 0.01, 0, 0, 0], end)
     for i in range(3):
@@ -95,3 +95,16 @@ def test_a_damaged_colmap_model_gives_a_scene_or_a_valueerror(tmp_path, part, en
         assert message != "" or end == "txt" or seed % 3, seed
         refused += message != ""
     assert refused > 0
+
+
+@pytest.mark.parametrize("end", ["bin", "txt"])
+@pytest.mark.parametrize("part", ["points3D", "rigs", "frames"])
+def test_the_other_files_of_a_colmap_model_are_not_needed(tmp_path, part, end):
+    colmap_model(tmp_path, "OPENCV", [40, 40, 16, 16, 0.01, 0, 0, 0], end)
+    for i in range(3):
+        save(tmp_path / f"v{i}.png", disc(seed=i))
+    path = tmp_path / f"{part}.{end}"
+    path.write_bytes(damaged(path.read_bytes(), 0))
+    assert outcome(tmp_path) == ""
+    path.unlink()
+    assert outcome(tmp_path) == ""

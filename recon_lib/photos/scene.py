@@ -2,13 +2,14 @@
 
 On disk (`scene/`): `images/<name>.png`, 8-bit straight-alpha RGBA in sRGB, and `transforms.json` in the form of instant-ngp:
 intrinsics, camera-to-world pose with OpenGL axes and `held_out` per frame, and `up` (unit vector in the world) for all frames.
+Where the input's coordinates were far from the origin, `offset` was taken off: input's position = scene's position + offset.
 If the photos came without cameras, the frames have none; `coarse/coarse.json` then has the cameras that stage 2 found, in the
 same form, and the world is the coarse mesh's frame.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,14 @@ class Scene:
     held_out: np.ndarray  # bool per view: True for views that no stage that makes the mesh may see
     up: np.ndarray  # unit vector in the world
     canonical_rig: bool = False  # six named images without poses: none is held out
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(3))  # float64: the input's position less the scene's
 
     def subset(self, index: np.ndarray) -> "Scene":
         """The views that a boolean mask selects."""
         images = tuple(image for image, chosen in zip(self.images, index, strict=True) if chosen)
         names = tuple(name for name, chosen in zip(self.names, index, strict=True) if chosen)
         cameras = None if self.cameras is None else self.cameras[torch.from_numpy(index)]
-        return Scene(names, images, cameras, self.held_out[index], self.up, self.canonical_rig)
+        return Scene(names, images, cameras, self.held_out[index], self.up, self.canonical_rig, self.offset)
 
 
 def digests(scene: Scene) -> dict[str, str]:
@@ -86,7 +88,8 @@ def to_json(scene: Scene) -> dict:
         {"file_path": f"images/{name}.png", **of_camera, "held_out": bool(out)}
         for name, of_camera, out in zip(scene.names, cameras, scene.held_out, strict=True)
     ]
-    return {"up": scene.up.tolist(), "canonical_rig": scene.canonical_rig, "frames": frames}
+    offset = {"offset": scene.offset.tolist()} if scene.offset.any() else {}
+    return {"up": scene.up.tolist(), "canonical_rig": scene.canonical_rig, **offset, "frames": frames}
 
 
 def camera_json(cameras: Cameras) -> list[dict]:
@@ -119,6 +122,7 @@ def load(folder: Path) -> Scene:
         np.array([f["held_out"] for f in frames]),
         np.array(data["up"], dtype=float),
         data["canonical_rig"],
+        np.array(data.get("offset", (0.0, 0.0, 0.0)), dtype=float),
     )
 
 

@@ -1,0 +1,67 @@
+"""Which form a folder has: it is told by the files of cameras in it, at the top or in a folder further down.
+
+The first that is there is read: `transforms*.json` (see `transforms`), a COLMAP model (`colmap`), exactly six square images named
+front, back, right, left, top, bottom (`camera.canonical_six`), and photos without cameras (`plain`). Files of cameras at the top go
+before those further down, of which there must be one set.
+"""
+
+import posixpath
+
+from recon_lib.photos import colmap, plain, transforms
+from recon_lib.photos.findings import finding, named
+from recon_lib.photos.folder import Folder, is_image, is_mask
+from recon_lib.photos.listing import Listing
+
+FORMS = """needed one of
+  transforms.json, or transforms_train.json with transforms_test.json, and the photos they name;
+  a COLMAP model (cameras and images; .bin or .txt) in the folder, sparse/, sparse/0/ or any folder in it;
+  exactly six square images named front, back, right, left, top, bottom;
+  photos without cameras, in the folder or in images/, for backend reconviagen to find them"""
+
+
+def is_source(label: str) -> bool:
+    """Whether the file is one of cameras in a form that is read."""
+    return transforms.is_source(label) or colmap.is_source(label)
+
+
+def looks_like_photo(label: str, listed: Listing) -> bool:
+    """Whether a file lies among the listed photos and is an image, but no mask."""
+    places = {posixpath.dirname(photo.label) for photo in listed.photos}
+    return is_image(label) and not is_mask(label) and posixpath.dirname(label) in places
+
+
+def read(folder: Folder, max_bytes: float) -> Listing:
+    """Lists the photos of the folder. Raises ValueError for a folder without photos."""
+    places = sorted({posixpath.dirname(n) for n in folder.labels if transforms.is_source(n)}, key=_depth)
+    models = colmap.models(folder)
+    depth = [_depth(place) for place in places]
+    if places and (depth[0] == 0 or not models):
+        if len(places) > 1 and depth[0] > 0 and depth[1] == depth[0]:
+            raise ValueError(
+                f"{folder.root}: form: got cameras in several folders ({named(places)}), needed one of them as the photos folder"
+            )
+        return _told(transforms.read(folder, places[0], max_bytes), places[0])
+    if models:
+        return colmap.read(folder, models, max_bytes)
+    inner = sorted({posixpath.dirname(n) for n in folder.labels}, key=_depth)
+    for place in ("", *(place for place in inner if len([p for p in inner if _depth(p) == 1]) == 1)):
+        listed = plain.read(folder, place)
+        if listed is not None:
+            return _told(listed, place)
+    videos = [n for n in folder.labels if posixpath.splitext(n)[1].lower() in plain.VIDEOS]
+    if videos:
+        raise ValueError(
+            f"{folder.root}: photos: got the video {videos[0]}, needed photos: take its sharp frames with `recon frames VIDEO FOLDER`"
+        )
+    raise ValueError(f"{folder.root}: photos: got no photos, {FORMS}")
+
+
+def _depth(place: str) -> int:
+    return len(place.split("/")) if place else 0
+
+
+def _told(listed: Listing, place: str) -> Listing:
+    """The listing, with a finding where it was not found at the top."""
+    if not place:
+        return listed
+    return listed._replace(findings=(finding("layout", f"read from the folder {place}/ inside"), *listed.findings))
