@@ -46,7 +46,11 @@ FILES = {  # what stands in images/v1.png -> words of the line about it
     "missing": (lambda p: p.unlink(), ["file_path", "no such file"]),
     "a folder": (lambda p: (p.unlink(), p.mkdir()), ["file_path", "no such file"]),
     "a link to a text outside": (
-        lambda p: (p.unlink(), spoil(p.parents[2] / "secret.txt", b"not a picture"), p.symlink_to(p.parents[2] / "secret.txt")),
+        lambda p: (
+            p.unlink(),
+            spoil(p.parents[2] / "secret.txt", b"not a picture"),
+            p.symlink_to(p.parents[2] / "secret.txt"),
+        ),
         ["type", "text"],
     ),
     "a loop of links": (lambda p: (p.unlink(), p.symlink_to(p)), ["file_path", "no such file"]),
@@ -193,7 +197,9 @@ def test_other_camera_models_are_refused_by_name_with_the_command_that_undistort
     for i in range(3):
         save(tmp_path / f"v{i}.png", disc())
     message = complaint(tmp_path)
-    assert line_about(message, "camera model", model, "OPENCV", "image_undistorter") and message.count("image_undis") == 1
+    assert (
+        line_about(message, "camera model", model, "OPENCV", "image_undistorter") and message.count("image_undis") == 1
+    )
 
 
 def test_faults_of_a_colmap_folder_are_named(tmp_path):

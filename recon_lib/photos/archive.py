@@ -42,14 +42,18 @@ def _unpack(path: Path, target: Path, max_bytes: float) -> None:
             for entry in entries:
                 parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
                 if any(part in ("..", "/") or ":" in part or "\0" in part for part in parts) or not parts:
-                    raise ValueError(f"{path}: {entry.filename}: path: got one that leaves the archive, needed one inside it")
+                    raise ValueError(
+                        f"{path}: {entry.filename}: path: got one that leaves the archive, needed one inside it"
+                    )
                 if any(is_hidden(part) for part in parts) or (entry.external_attr >> 16) & 0o170000 == 0o120000:
                     continue  # a link in an archive is not a photo
                 place = target.joinpath(*parts)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 left -= _copy(archive, entry, place, left, path, max_bytes)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as e:
-        raise ValueError(f"{path}: archive: got one that cannot be unpacked ({e}), needed a whole .zip without a password") from e
+        raise ValueError(
+            f"{path}: archive: got one that cannot be unpacked ({e}), needed a whole .zip without a password"
+        ) from e
 
 
 def _copy(
@@ -61,8 +65,8 @@ def _copy(
         while chunk := source.read(CHUNK):
             written += len(chunk)
             if written > left:
-                raise ValueError(f"{path}: bytes: got more than {max_bytes / 1e6:g} MB unpacked, needed at most that (max_total_mb)")
+                raise ValueError(
+                    f"{path}: bytes: got more than {max_bytes / 1e6:g} MB unpacked, needed at most that (max_total_mb)"
+                )
             out.write(chunk)
     return written
-
-

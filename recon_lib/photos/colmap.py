@@ -50,7 +50,12 @@ def models(folder: Folder) -> list[Model]:
     siblings = {model.place: max(m.bytes for m in found if _group(m) == _group(model)) for model in found}
     return sorted(
         found,
-        key=lambda m: (order.get(_group(m) + "/0" * (_group(m) != m.place), len(order)), m.bytes < siblings[m.place], len(m.place), m.place),
+        key=lambda m: (
+            order.get(_group(m) + "/0" * (_group(m) != m.place), len(order)),
+            m.bytes < siblings[m.place],
+            len(m.place),
+            m.place,
+        ),
     )
 
 
@@ -110,7 +115,9 @@ def read(folder: Folder, candidates: list[Model], max_bytes: float) -> Listing:
 def _content(folder: Folder, label: str, max_bytes: float, problems: list[Problem]) -> bytes | None:
     path = folder.path(label) if folder.has(label) else None
     if path is None:
-        problems.append(problem(label, "path", "no such file in the folder", "cameras and images, both .bin or both .txt"))
+        problems.append(
+            problem(label, "path", "no such file in the folder", "cameras and images, both .bin or both .txt")
+        )
         return None
     if path.stat().st_size > max_bytes:
         problems.append(problem(label, "bytes", path.stat().st_size, f"at most {max_bytes:.0f}"))

@@ -151,7 +151,9 @@ class _Reading:
 
     def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, struct.error | ValueError | OverflowError | MemoryError):
-            raise ValueError(f"layout: got a truncated or damaged file ({error}), needed a whole COLMAP binary file") from error
+            raise ValueError(
+                f"layout: got a truncated or damaged file ({error}), needed a whole COLMAP binary file"
+            ) from error
 
     def count(self, data: bytes) -> int:
         self.data = data

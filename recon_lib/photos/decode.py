@@ -29,10 +29,6 @@ CONVERT = {  # what to do with a file that cannot be read as it is
     "a TIFF": "; convert with `magick PHOTO.tif PHOTO.png`",
     "a video": "; take its frames with `recon frames VIDEO FOLDER`",
 }
-# extensions of the files that count as images; some of these formats are then refused by their content
-SUFFIXES = {
-    ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".svg",
-}  # fmt: skip
 ORIENTATION_TAG = 0x0112
 # What Pillow raises on damaged files, found by flipping bytes: it has no common class for that.
 DAMAGE = (

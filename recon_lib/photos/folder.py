@@ -1,7 +1,8 @@
 """The files of a folder of photos, and which of them a name in a file of cameras means.
 
 A label is a file's path in the folder, with '/' between its parts. Hidden files and those of operating systems are set aside.
-A link is followed when the folder was given by a person; nothing that lies outside is read otherwise.
+A link is followed when the folder was given by a person, also one that a checkout wrote as text; nothing that lies outside is
+read otherwise.
 """
 
 import os
@@ -14,9 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from recon_lib.photos import decode
-
+# extensions of the files that count as images; some of these formats are then refused by their content
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".svg",
+}  # fmt: skip
 MOST_FILES = 200_000
+LONGEST_LINK = 512  # bytes of a link written as text
 FOREIGN = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 IMAGE_FOLDERS = ("images", "input", "photos", "rgb", "imgs", "image")
 MASK_FOLDERS = ("masks", "mask")
@@ -78,14 +82,16 @@ class Folder:
     def path(self, label: str) -> Path | None:
         """The real path of a file; None where it lies outside and links are not followed."""
         if label not in self._real:
-            self._real[label] = Path(os.path.realpath(self.root / label))
+            real = Path(os.path.realpath(self.root / label))
+            self._real[label] = _written_link(real) or real if is_image(label) else real
         real = self._real[label]
         return real if self.follows_links or real.is_relative_to(self.root) else None
 
-    def leaves(self, label: str) -> bool:
-        """Whether the label is a link to a file outside of the folder."""
+    def leads_elsewhere(self, label: str) -> bool:
+        """Whether the label is a link to a file outside of the folder, or the text of a link."""
         self.path(label)
-        return not self._real[label].is_relative_to(self.root)
+        real = self._real[label]
+        return not real.is_relative_to(self.root) or real != Path(os.path.realpath(self.root / label))
 
 
 def open_folder(path: Path, follows_links: bool = True) -> Folder:
@@ -108,6 +114,17 @@ def open_folder(path: Path, follows_links: bool = True) -> Folder:
     return Folder(root, follows_links, tuple(sorted(label for label in labels if is_file(root / label))), tuple(hidden))
 
 
+def _written_link(path: Path) -> Path | None:
+    """The file that a link leads to which a checkout without symbolic links wrote as text; None for any other file."""
+    try:
+        if not 0 < path.stat().st_size < LONGEST_LINK:
+            return None
+        target = Path(os.path.realpath(path.parent / path.read_text()))
+        return target if target.is_file() else None
+    except (OSError, ValueError):  # not text, or no path
+        return None
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or an operating system's own."""
     return name.startswith(".") or name.casefold() in FOREIGN
@@ -115,7 +132,7 @@ def is_hidden(name: str) -> bool:
 
 def is_image(label: str) -> bool:
     """Whether the extension is that of an image."""
-    return posixpath.splitext(label)[1].lower() in decode.SUFFIXES
+    return posixpath.splitext(label)[1].lower() in SUFFIXES
 
 
 def is_mask(label: str) -> bool:

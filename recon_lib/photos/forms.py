@@ -32,7 +32,7 @@ def looks_like_photo(label: str, listed: Listing) -> bool:
 
 def read(folder: Folder, max_bytes: float) -> Listing:
     """Lists the photos of the folder. Raises ValueError for a folder without photos."""
-    places = sorted({posixpath.dirname(n) for n in folder.labels if transforms.is_source(n)}, key=_depth)
+    places = sorted({posixpath.dirname(n) for n in folder.labels if transforms.is_source(n)}, key=_order)
     models = colmap.models(folder)
     depth = [_depth(place) for place in places]
     if places and (depth[0] == 0 or not models):
@@ -43,7 +43,7 @@ def read(folder: Folder, max_bytes: float) -> Listing:
         return _told(transforms.read(folder, places[0], max_bytes), places[0])
     if models:
         return colmap.read(folder, models, max_bytes)
-    inner = sorted({posixpath.dirname(n) for n in folder.labels}, key=_depth)
+    inner = sorted({posixpath.dirname(n) for n in folder.labels}, key=_order)
     for place in ("", *(place for place in inner if len([p for p in inner if _depth(p) == 1]) == 1)):
         listed = plain.read(folder, place)
         if listed is not None:
@@ -58,6 +58,10 @@ def read(folder: Folder, max_bytes: float) -> Listing:
 
 def _depth(place: str) -> int:
     return len(place.split("/")) if place else 0
+
+
+def _order(place: str) -> tuple[int, str]:
+    return _depth(place), place
 
 
 def _told(listed: Listing, place: str) -> Listing:

@@ -24,7 +24,7 @@ CONVERSIONS = decode.NOTES | {
     folder.CASE: "found under a name in other letters (capitals, composed accents)",
     folder.EXTENSION: "found with another extension than the cameras name",
     folder.ROOT: "found by the end of a path that starts elsewhere",
-    folder.LINK: "are links to files outside of the folder, which were followed",
+    folder.LINK: "that are links to files elsewhere, which were followed",
     masks.NAMED: "masked by the files that mask_path names",
     masks.IN_FOLDER: "masked by files in masks/",
     masks.BESIDE: "masked by files NAME_mask beside them",
@@ -47,6 +47,14 @@ CONVERSIONS = decode.NOTES | {
 }
 
 
+# Kinds of findings for which something was guessed, and for which something was left out; all others are read as written.
+GUESSED = {
+    "layout", "up", "disagreement", "mask_scaled", folder.CASE, folder.EXTENSION, folder.ROOT, matte.INVERTED,
+    turns.BY_SIZE, turns.BY_HULL, turns.BY_HABIT, sizes.SCALED, sizes.CROPPED,
+}  # fmt: skip
+LEFT_OUT = {"ignored", "missing"}
+
+
 @dataclass(frozen=True, eq=False)
 class Ingested:
     """The scene, and what was noticed while reading it."""
@@ -60,28 +68,44 @@ def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Inges
     check_config(config)
     with archive.opened(Path(path), config.max_total_mb * 1e6) as opened:
         found = survey(opened, config)
-        refuse(path, found.problems)
+        _refuse(path, found.problems)
         decoded, problems = views.decode_all(found, progress)
-        refuse(path, problems)
-    notes = defaultdict(list)
-    for planned, view in zip(found.planned, decoded, strict=True):
-        for note in view.notes:
-            notes[note].append(planned.photo.label)
-    return Ingested(_scene(found, decoded), [*found.findings, *told(notes)])
+        _refuse(path, problems)
+    told = _told([view.notes for view in decoded], found)
+    return Ingested(_scene(found, decoded), [*found.findings, *told])
 
 
-def refuse(path: Path, problems: tuple[Problem, ...] | list[Problem]) -> None:
+def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
+    """The findings and the lines of the problems that `read` would have, as far as they show without decoding the photos."""
+    check_config(config)
+    with archive.opened(Path(path), config.max_total_mb * 1e6) as opened:
+        found = survey(opened, config)
+    inverted = (matte.INVERTED,) if found.inverted else ()
+    told = _told([one.notes + (inverted if one.mask else ()) for one in found.planned], found)
+    return [*found.findings, *told], findings.lines(found.problems)
+
+
+def verb(kind: str) -> str:
+    """What a run does about a finding of this kind: read, guess or leave out."""
+    return "guess" if kind in GUESSED else "leave out" if kind in LEFT_OUT else "read"
+
+
+def _refuse(path: Path, problems: tuple[Problem, ...] | list[Problem]) -> None:
     """Raises one ValueError with all problems, if there are any."""
     if problems:
         count = len(dict.fromkeys(problems))
         raise ValueError("\n".join([f"{path}: {count} problem{'s' * (count > 1)}", *findings.lines(problems)]))
 
 
-def told(notes: dict[str, list[str]]) -> list[dict]:
+def _told(notes: list[tuple[str, ...]], found: Survey) -> list[dict]:
     """One finding per conversion, with the photos that needed it."""
+    by_note = defaultdict(list)
+    for planned, of_photo in zip(found.planned, notes, strict=True):
+        for note in of_photo:
+            by_note[note].append(planned.photo.label)
     return [
         finding(note, f"{len(files)} photo{'s' * (len(files) > 1)} {CONVERSIONS[note]}", files)
-        for note, files in notes.items()
+        for note, files in by_note.items()
     ]
 
 

@@ -17,9 +17,7 @@ MODELS: dict[str, Callable[..., Lens]] = {
     "PINHOLE": lambda fx, fy, cx, cy: Lens(fx, fy, cx, cy),
     "SIMPLE_RADIAL": lambda f, cx, cy, k: Lens(f, f, cx, cy, distortion=Distortion((k, 0.0))),
     "RADIAL": lambda f, cx, cy, k1, k2: Lens(f, f, cx, cy, distortion=Distortion((k1, k2))),
-    "OPENCV": lambda fx, fy, cx, cy, k1, k2, p1, p2: Lens(
-        fx, fy, cx, cy, distortion=Distortion((k1, k2), (p1, p2))
-    ),
+    "OPENCV": lambda fx, fy, cx, cy, k1, k2, p1, p2: Lens(fx, fy, cx, cy, distortion=Distortion((k1, k2), (p1, p2))),
     "FULL_OPENCV": lambda fx, fy, cx, cy, k1, k2, p1, p2, k3, k4, k5, k6: Lens(
         fx, fy, cx, cy, distortion=Distortion((k1, k2, k3), (p1, p2), (k4, k5, k6))
     ),

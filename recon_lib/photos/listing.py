@@ -19,7 +19,10 @@ from recon_lib.photos.distortion import NONE, Distortion
 from recon_lib.photos.findings import Problem, problem
 from recon_lib.photos.folder import Folder, Found
 
-LEAST_SHARE, LEAST_COUNT = 0.8, 3  # a folder with a smaller share, or fewer, of the photos that its cameras name is refused
+LEAST_SHARE, LEAST_COUNT = (
+    0.8,
+    3,
+)  # a folder with a smaller share, or fewer, of the photos that its cameras name is refused
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def find(folder: Folder, given: str, base: str = "") -> tuple[Found, Path]:
     path = folder.path(found.label)
     if path is None:
         raise ValueError("got a link that leaves the folder, needed the file itself: copy the folder with `cp -rL`")
-    if folder.leaves(found.label):
+    if folder.leads_elsewhere(found.label):
         found = Found(found.label, (*found.notes, folders.LINK))
     return found, path
 

@@ -10,7 +10,10 @@ from jaxtyping import UInt8
 VEIL = 32  # what JPEG adds to black and takes from white beside an edge
 PARTIAL = (13, 242)  # grey values between these are neither object nor background
 WIDEST_RIM = 4.0  # mean width of the grey rim, pixels; a wider one is soft
-RIM_SHARE, RIM_REACH = 0.9, 0.04  # so many of the grey pixels lie this near the outline, in image sides, if a rim is all that is grey
+RIM_SHARE, RIM_REACH = (
+    0.9,
+    0.04,
+)  # so many of the grey pixels lie this near the outline, in image sides, if a rim is all that is grey
 BORDER_SHARE = 0.9  # of the photo's border lies in an inverted mask
 # What was done to a mask; `ingest` says it in words.
 INVERTED, HARDENED, UNVEILED = "mask_inverted", "mask_soft", "mask_veil"
@@ -21,7 +24,9 @@ def is_inverted(masks: list[UInt8[np.ndarray, "_ _"]]) -> bool:
     return sum(map(_covers_border, masks)) > len(masks) / 2
 
 
-def clean(alpha: UInt8[np.ndarray, "H W"], inverted: bool, lossy: bool) -> tuple[UInt8[np.ndarray, "H W"], tuple[str, ...]]:
+def clean(
+    alpha: UInt8[np.ndarray, "H W"], inverted: bool, lossy: bool
+) -> tuple[UInt8[np.ndarray, "H W"], tuple[str, ...]]:
     """The mask put right, and what was done; `lossy`: it was stored as JPEG."""
     notes: tuple[str, ...] = ()
     if inverted:

@@ -76,12 +76,12 @@ def survey(folder: Folder, config: IngestConfig) -> Survey:
         found += up_findings
     if offset.any():
         place = ", ".join(f"{value:.0f}" for value in offset)
-        found.append(finding("offset", f"coordinates far from the origin: ({place}) was taken off, and is kept for exports"))
+        found.append(
+            finding("offset", f"coordinates far from the origin: ({place}) was taken off, and is kept for exports")
+        )
     found += _ignored(folder, listed, mask_of)
     unique = tuple(dict.fromkeys(problems))
-    return Survey(
-        folder, listed, tuple(planned), split.held_out, direction, offset, inverted, unique, tuple(found)
-    )
+    return Survey(folder, listed, tuple(planned), split.held_out, direction, offset, inverted, unique, tuple(found))
 
 
 def _posed(listed: Listing) -> bool:
@@ -110,7 +110,12 @@ def _read_headers(
             problems += of_error(label, e)
     for field, total, limit, unit in (
         ("bytes", sum(h.bytes for h in found.values()) / 1e6, config.max_total_mb, "MB"),
-        ("pixels", sum(math.prod(h.stored_size) for h in found.values()) / 1e6, config.max_total_megapixels, "megapixels"),
+        (
+            "pixels",
+            sum(math.prod(h.stored_size) for h in found.values()) / 1e6,
+            config.max_total_megapixels,
+            "megapixels",
+        ),
     ):
         if total > limit:
             problems.append(problem("all files", field, f"{total:.1f} {unit}", f"at most {limit:g} {unit} in all"))
@@ -168,7 +173,9 @@ def _plan(
     return planned, problems
 
 
-def _intrinsics(view: Turnable, size: Size, exact: set[Size | None]) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+def _intrinsics(
+    view: Turnable, size: Size, exact: set[Size | None]
+) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
     photo = view.photo
     if photo.lens is None:
         return None, ()
@@ -219,7 +226,9 @@ def _ignored(folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]
     kinds = defaultdict(list)
     for label in rest:
         kinds["photos without a camera" if forms.looks_like_photo(label, listed) else "files"].append(label)
-    found = [finding("ignored", f"{len(names)} {kind} not used ({named(names)})", names) for kind, names in kinds.items()]
+    found = [
+        finding("ignored", f"{len(names)} {kind} not used ({named(names)})", names) for kind, names in kinds.items()
+    ]
     if folder.hidden:
         found.append(finding("ignored", f"{len(folder.hidden)} hidden files not looked at", folder.hidden))
     return found

@@ -21,7 +21,10 @@ from recon_lib.photos.decode import Header, turned
 from recon_lib.photos.listing import PosedPhoto
 
 BACK = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # the turn that undoes a turn
-CLEARER = 0.05  # the silhouettes must agree better by this share under one turn than under all others
+CLEARER = (
+    0.01,
+    3.0,
+)  # under one turn the silhouettes must miss less by this share, and by this factor, than under any other
 SHARPER = 1.15  # the photos' edges must be stronger by this factor on the masks' outlines
 MOST = 16  # photos that are looked at
 EDGES = 256  # pixels of the long side of photos whose edges are looked at
@@ -99,8 +102,9 @@ def _size(stored: tuple[int, int], turn: int) -> tuple[int, int]:
 
 def _look(views: list[Turnable], lying: list[Lying], open_ones: list[int]) -> list[Lying]:
     """Decides the open ones by the pixels of a few photos, all of them alike."""
-    few = _spread(open_ones, MOST // 2)
-    fixed = _spread([i for i in range(len(views)) if i not in open_ones], MOST - len(few))
+    others = [i for i in range(len(views)) if i not in open_ones]
+    few = _spread(open_ones, MOST - min(len(others), MOST // 2))
+    fixed = _spread(others, MOST - len(few))
     chosen = [*few, *fixed]
     alphas = [_alpha(views[i]) for i in chosen]
     kinds = [_candidates(views[i]) for i in few]
@@ -134,8 +138,10 @@ def _candidates(view: Turnable) -> list[int]:
 
 def _clearly_best(scores: list[float]) -> int | None:
     order = np.argsort(scores)[::-1]
-    clear = len(scores) > 1 and scores[order[0]] - scores[order[1]] > CLEARER
-    return int(order[0]) if clear else None
+    if len(scores) < 2:
+        return None
+    misses = [1 - scores[i] for i in order[:2]]
+    return int(order[0]) if misses[1] > max(misses[0] + CLEARER[0], misses[0] * CLEARER[1]) else None
 
 
 def _upright_by_edges(

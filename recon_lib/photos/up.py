@@ -21,7 +21,9 @@ MEASURED = "level for the cameras, the direction most orthogonal to their right 
 DISAGREES = 20.0  # degrees between the file's claim and the cameras' own from which this is a finding
 FLAT = 0.02  # a second singular value below this share says that all right axes are parallel
 TILTED = 0.35  # mean squared cosine above which the right axes lie in no common plane
-SIDEWAYS = 0.7  # photos whose right axis is this far out of the plane were taken with the camera turned; they are left out
+SIDEWAYS = (
+    0.7  # photos whose right axis is this far out of the plane were taken with the camera turned; they are left out
+)
 
 
 def of_cameras(T: Float[np.ndarray, "B 4 4"]) -> Float[np.ndarray, "3"] | None:
@@ -74,7 +76,9 @@ def choose(listed: Listing, T: Float[np.ndarray, "B 4 4"], asked: str) -> Choice
         if listed.unposed and asked != "z":
             return Choice(direction, [], [problem("up", "config", asked, "auto or z, as the frame is the mesh's")])
         if listed.canonical_rig and asked != "y":
-            return Choice(direction, [], [problem("up", "config", asked, "auto or y, as the six views are named for y up")])
+            return Choice(
+                direction, [], [problem("up", "config", asked, "auto or y, as the six views are named for y up")]
+            )
     elif listed.up is None and own is None:
         wrong = problem("up", "config", "auto, and cameras of no common up", "an axis by name")
         return Choice(np.array(AXES["z"]), [], [wrong] if listed.photos else [])
