@@ -383,3 +383,49 @@ def zipped(folder):
     with zipfile.ZipFile(folder, "w") as archive:
         for path in sorted(folder.with_name("unpacked").rglob("*")):
             archive.write(path, Path("jug") / path.relative_to(folder.with_name("unpacked")))
+
+
+def metashape(folder):
+    cut_outs(folder)
+    rows = []
+    for i, shot in enumerate(shots()):
+        T = shot.T_world_cam @ np.diag([1.0, -1, -1, 1])
+        rows.append(f'<camera id="{i}" sensor_id="0" label="{shot.name}"><transform>{" ".join(map(repr, T.ravel().tolist()))}</transform></camera>')
+    (folder / "cameras.xml").write_text(
+        '<?xml version="1.0" encoding="UTF-8"?><document version="2.0.0"><chunk label="Chunk 1"><sensors>'
+        f'<sensor id="0" type="frame"><resolution width="{SIDE}" height="{SIDE}"/><calibration type="frame" class="adjusted">'
+        f'<resolution width="{SIDE}" height="{SIDE}"/><f>{FOCAL}</f><cx>0</cx><cy>0</cy><k1>0</k1></calibration></sensor></sensors>'
+        f'<cameras><group label="a">{"".join(rows)}</group><camera id="99" sensor_id="0" label="lost"/></cameras></chunk></document>'
+    )
+
+
+def realityscan(folder):
+    cut_outs(folder)
+    lines = ["#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2"]
+    for shot in shots():
+        heading, pitch, roll = Rotation.from_matrix(shot.T_world_cam[:3, :3]).as_euler("ZXY", degrees=True)
+        place = ",".join(map(repr, shot.T_world_cam[:3, 3].tolist()))
+        lines.append(f"{shot.name}.png,{place},{-heading},{pitch},{roll},{FOCAL * 36 / SIDE},0,0,0,0,0,0,0,0")
+    (folder / "cameras.csv").write_text("\n".join(lines) + "\n")
+
+
+def polycam(folder):
+    cut_outs(folder, "keyframes/images")
+    cut_outs(folder, "keyframes/corrected_images")
+    for kind, focal in (("cameras", 1.0), ("corrected_cameras", FOCAL)):
+        (folder / "keyframes" / kind).mkdir()
+        for shot in shots():
+            T = np.linalg.inv(Z_UP) @ shot.T_world_cam
+            keys = {f"t_{i}{j}": T[i, j] for i in range(3) for j in range(4)}
+            lens = {"fx": focal, "fy": focal, "cx": SIDE / 2, "cy": SIDE / 2, "width": SIDE, "height": SIDE}
+            (folder / "keyframes" / kind / f"{shot.name}.json").write_text(json.dumps({**keys, **lens, "blur_score": 99}))
+
+
+def record3d(folder):
+    poses = []
+    for i, shot in enumerate(shots()):
+        put(folder / "rgb" / f"{i}.png", Image.fromarray(shot.rgba))
+        T = np.linalg.inv(Z_UP) @ shot.T_world_cam
+        poses.append([*Rotation.from_matrix(T[:3, :3]).as_quat(), *T[:3, 3]])
+    K = [FOCAL, 0, 0, 0, FOCAL, 0, SIDE / 2, SIDE / 2, 1]
+    (folder / "metadata.json").write_text(json.dumps({"w": SIDE, "h": SIDE, "fps": 60, "K": K, "poses": poses}))

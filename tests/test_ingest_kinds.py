@@ -75,6 +75,10 @@ READ = {
     "up_colmap_arc": Wanted(count=5, world=TILT),
     "up_nerfstudio": Wanted(("applied_transform",), says="would be", world=TILT),
     "up_y_no_key": Wanted(says="90 degrees off", world=np.linalg.inv(Z_UP)),
+    "metashape": Wanted(says="1 cameras of cameras.xml have no pose", real="-"),
+    "realityscan": Wanted(says="RealityScan", real="-"),
+    "polycam": Wanted(says="keyframes/corrected_cameras", world=np.linalg.inv(Z_UP), real="-"),
+    "record3d": Wanted(says="Record3D", world=np.linalg.inv(Z_UP), real="-"),
     "zipped": Wanted(("layout",), real="-"),
 }  # fmt: skip
 REFUSED = {
@@ -129,7 +133,7 @@ def test_a_folder_of_this_kind_is_read_as_it_was_meant(tmp_path, kind):
 
 def shot_of(name: str):
     """The kinds that rename their photos number them."""
-    return shots()[int("".join(c for c in name.replace("(402)", "") if c.isdigit())[-3:])]
+    return shots()[int("".join(letter for letter in name.replace("(402)", "") if letter.isdigit())[-3:])]
 
 
 def assert_said(findings: list[dict], wanted: Wanted) -> None:

@@ -30,6 +30,7 @@ CONVERT = {  # what to do with a file that cannot be read as it is
     "a video": "; take its frames with `recon frames VIDEO FOLDER`",
 }
 ORIENTATION_TAG = 0x0112
+EXIF_IN_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 # What Pillow raises on damaged files, found by flipping bytes: it has no common class for that.
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, MemoryError,
@@ -102,7 +103,9 @@ def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
         # A multi-picture JPEG is how phones store a photo: the first picture is the photo.
         if frames > 1 and image.format not in ("MPO", "HEIF"):
             raise ValueError(f"frames: got an animation of {frames}, needed a single picture")
-        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        # Pillow decodes a whole PNG to look for EXIF behind its pixels, so that is done only where there is some.
+        may_turn = image.format != "PNG" or any(mark in path.read_bytes() for mark in EXIF_IN_PNG)
+        orientation = image.getexif().get(ORIENTATION_TAG, 1) if may_turn else 1
         has_alpha = "A" in image.getbands() or "transparency" in image.info
         is_lossy = image.format in ("JPEG", "MPO")
     return Header((width, height), orientation if orientation in UPRIGHT else 1, length, has_alpha, is_lossy)
@@ -130,16 +133,26 @@ def read_mask(path: Path, turn: int, size: tuple[int, int] | None = None) -> UIn
     Raises ValueError for a damaged file.
     """
     with _report_damage("pixels"):
-        rgba, _ = _decode(path.read_bytes(), size)
-    if (rgba[..., :3] == rgba[..., :1]).all():
-        grey = rgba[..., 0].astype(np.uint16)
-    else:
-        grey = np.asarray(Image.fromarray(rgba[..., :3]).convert("L")).astype(np.uint16)
-    alpha = ((grey * rgba[..., 3] + 127) // 255).astype(np.uint8)
+        alpha = _decode_grey(path, size)
     if size is not None and alpha.shape[::-1] != size:
         grows = size[0] > alpha.shape[1]
         alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
     return np.array(turned(alpha, turn), order="C")
+
+
+def _decode_grey(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    with _open_image(path) as image:
+        # The usual mask needs no detour over four channels, of which a dozen megapixels take much memory.
+        if image.mode in ("1", "L") and not image.info.keys() & {"transparency", "icc_profile"}:
+            return np.asarray(image.convert("L"))
+    rgba, _ = _decode(path.read_bytes(), size)
+    if (rgba[..., 0] == rgba[..., 1]).all() and (rgba[..., 0] == rgba[..., 2]).all():
+        grey = rgba[..., 0]
+    else:
+        grey = np.asarray(Image.fromarray(rgba[..., :3]).convert("L"))
+    if (rgba[..., 3] == 255).all():
+        return grey
+    return ((grey.astype(np.uint16) * rgba[..., 3] + 127) // 255).astype(np.uint8)
 
 
 def turned(pixels: np.ndarray, turn: int) -> np.ndarray:

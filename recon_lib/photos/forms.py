@@ -1,13 +1,14 @@
 """Which form a folder has: it is told by the files of cameras in it, at the top or in a folder further down.
 
-The first that is there is read: `transforms*.json` (see `transforms`), a COLMAP model (`colmap`), exactly six square images named
-front, back, right, left, top, bottom (`camera.canonical_six`), and photos without cameras (`plain`). Files of cameras at the top go
-before those further down, of which there must be one set.
+The first that is there is read: `transforms*.json` (see `transforms`), a COLMAP model (`colmap`), exports of Metashape, RealityScan,
+Polycam and Record3D (`metashape`, `realityscan`, `phones`), exactly six square images named front, back, right, left, top, bottom
+(`camera.canonical_six`), and photos without cameras (`plain`). Files of `transforms*.json` at the top go before a COLMAP model, those
+further down after it, and there must be one set of them.
 """
 
 import posixpath
 
-from recon_lib.photos import colmap, plain, transforms
+from recon_lib.photos import colmap, metashape, phones, plain, realityscan, transforms
 from recon_lib.photos.findings import finding, named
 from recon_lib.photos.folder import Folder, is_image, is_mask
 from recon_lib.photos.listing import Listing
@@ -15,8 +16,12 @@ from recon_lib.photos.listing import Listing
 FORMS = """needed one of
   transforms.json, or transforms_train.json with transforms_test.json, and the photos they name;
   a COLMAP model (cameras and images; .bin or .txt) in the folder, sparse/, sparse/0/ or any folder in it;
+  Metashape's cameras (XML), RealityScan's (CSV), Polycam's raw data, or Record3D's frames, with the photos;
   exactly six square images named front, back, right, left, top, bottom;
   photos without cameras, in the folder or in images/, for backend reconviagen to find them"""
+
+# ends of the names of files with cameras in forms that are not read
+UNREAD = ("poses_bounds.npy", ".nvm", "bundle.out", ".sfm", ".psx", ".psz", ".rcproj", ".rsproj", ".xmp", "database.db")
 
 
 def is_source(label: str) -> bool:
@@ -43,10 +48,21 @@ def read(folder: Folder, max_bytes: float) -> Listing:
         return _told(transforms.read(folder, places[0], max_bytes), places[0])
     if models:
         return colmap.read(folder, models, max_bytes)
+    if found := metashape.sources(folder):
+        return metashape.read(folder, found[0], max_bytes)
+    if found := realityscan.sources(folder):
+        return realityscan.read(folder, found[0], max_bytes)
+    if (place := phones.polycam_place(folder)) is not None:
+        return phones.read_polycam(folder, place, max_bytes)
+    if (label := phones.record3d_source(folder, max_bytes)) is not None:
+        return phones.read_record3d(folder, label, max_bytes)
     inner = sorted({posixpath.dirname(n) for n in folder.labels}, key=_order)
     for place in ("", *(place for place in inner if len([p for p in inner if _depth(p) == 1]) == 1)):
         listed = plain.read(folder, place)
         if listed is not None:
+            unread = [n for n in folder.labels if posixpath.basename(n).endswith(UNREAD)]
+            text = f"cameras of a form that is not read ({named(unread)}): export a COLMAP model or transforms.json"
+            listed = listed._replace(findings=(*listed.findings, *([finding("ignored", text, unread)] if unread else [])))
             return _told(listed, place)
     videos = [n for n in folder.labels if posixpath.splitext(n)[1].lower() in plain.VIDEOS]
     if videos:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from recon_lib.photos import folder as folders
+from recon_lib.photos import poses
 from recon_lib.photos.distortion import NONE, Distortion
 from recon_lib.photos.findings import Problem, problem
 from recon_lib.photos.folder import Folder, Found
@@ -80,6 +81,34 @@ def find(folder: Folder, given: str, base: str = "") -> tuple[Found, Path]:
     if folder.leads_elsewhere(found.label):
         found = Found(found.label, (*found.notes, folders.LINK))
     return found, path
+
+
+class Entry(NamedTuple):
+    """One photo as a program's export names it."""
+
+    name: str
+    T_world_cam: Float[np.ndarray, "4 4"]
+    lens: Lens
+    size: tuple[int, int] | None
+
+
+def gather(folder: Folder, entries: list[Entry], base: str) -> tuple[list[PosedPhoto], list[Problem], list[Problem]]:
+    """The photos of the entries, whose names are paths from `base`; the entries without a photo; and the problems."""
+    photos, missing, problems = [], [], []
+    for entry in entries:
+        try:
+            found, path = find(folder, entry.name, base)
+        except ValueError as e:
+            missing.append(Problem(entry.name, f"path: {e}"))
+            continue
+        try:
+            T_world_cam, notes = poses.rigid(entry.T_world_cam)
+        except ValueError as e:
+            problems.append(problem(found.label, "pose", e, "a rotation and a translation, camera to world"))
+            continue
+        notes = (*found.notes, *notes)
+        photos.append(PosedPhoto(found.label, path, T_world_cam, entry.lens, entry.size, None, notes=notes))
+    return photos, missing, problems
 
 
 def check_missing(listed: Listing) -> tuple[Problem, ...]:
