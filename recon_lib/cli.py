@@ -110,6 +110,15 @@ def check(options: argparse.Namespace) -> int:
     return DONE
 
 
+def frames(options: argparse.Namespace) -> int:
+    """`recon frames`: writes the sharp frames of a video into a new folder."""
+    from recon_lib.photos import video
+
+    taken = video.take_frames(Path(options.video), Path(options.folder), options.count)
+    print(f"{taken} frames in {options.folder}/images: now find their cameras (COLMAP, say) and put masks into masks/")
+    return DONE
+
+
 def _choose_run_folder(
     options: argparse.Namespace, asked: dict[str, dict], wanted: str, notebooks: Path, ingest: dict[str, Any]
 ) -> Path:
@@ -170,6 +179,11 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument(
         "--set", action="append", default=[], metavar=f"{INGEST}.NAME=VALUE", help="set one parameter; VALUE is YAML"
     )
+    filming = commands.add_parser("frames", help="take the sharp frames of a video as photos")
+    filming.set_defaults(command=frames)
+    filming.add_argument("video", metavar="VIDEO", help="an .mp4, .mov or other video")
+    filming.add_argument("folder", metavar="DIR", help="new folder, in which images/ is made")
+    filming.add_argument("--count", type=int, default=120, metavar="N", help="most frames to take; default 120")
     reporting = commands.add_parser("report", help="write a run's report.html again from its folder")
     reporting.set_defaults(command=report)
     reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
