@@ -6,6 +6,7 @@ links in it are not followed.
 
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from recon_lib.photos.folder import Folder, is_hidden, open_folder
 
 MOST_ENTRIES = 20_000
 CHUNK = 1 << 20
+DAMAGE = (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, zlib.error)
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def _unpack(path: Path, target: Path, max_bytes: float) -> None:
                 place = target.joinpath(*parts)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 left -= _copy(archive, entry, place, left, path, max_bytes)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as e:
+    except DAMAGE as e:
         raise ValueError(
             f"{path}: archive: got one that cannot be unpacked ({e}), needed a whole .zip without a password"
         ) from e

@@ -19,11 +19,9 @@ AXES = {
 }  # fmt: skip
 MEASURED = "level for the cameras, the direction most orthogonal to their right axes"
 DISAGREES = 20.0  # degrees between the file's claim and the cameras' own from which this is a finding
-FLAT = 0.02  # a second singular value below this share says that all right axes are parallel
-TILTED = 0.35  # mean squared cosine above which the right axes lie in no common plane
-SIDEWAYS = (
-    0.7  # photos whose right axis is this far out of the plane were taken with the camera turned; they are left out
-)
+FLAT = 0.1  # a second singular value below this share says that all right axes are nearly parallel
+LEVEL = 0.4  # cosine; photos whose right axis is further out of the plane were taken with the camera turned, and are left out
+MOST = 60  # cameras of which all pairs are tried
 
 
 def of_cameras(T: Float[np.ndarray, "B 4 4"]) -> Float[np.ndarray, "3"] | None:
@@ -34,21 +32,38 @@ def of_cameras(T: Float[np.ndarray, "B 4 4"]) -> Float[np.ndarray, "3"] | None:
     mean = ups.mean(0)
     if np.linalg.norm(mean) < 1e-3:
         return None
-    up = _most_orthogonal(rights, mean)
-    level = np.abs(rights @ up) < SIDEWAYS
-    if not level.all() and level.sum() >= max(2, len(T) // 2):
-        up = _most_orthogonal(rights[level], mean)
-    if np.mean((rights[level] @ up) ** 2) > TILTED:
+    level = np.abs(rights @ _most_agreed(rights, mean)) < LEVEL
+    if level.sum() < max(1, len(T) / 2):
         return None
+    up = _most_orthogonal(rights[level], mean)
     agreement = ups @ up
     if abs(agreement.mean()) < 1e-3:
         return None
     return up * np.sign(agreement.mean())
 
 
+def is_sure(T: Float[np.ndarray, "B 4 4"]) -> bool:
+    """Whether the cameras look from so different sides that their right axes span the horizontal plane."""
+    sizes = np.linalg.svd(T[:, :3, 0], compute_uv=False)
+    return len(T) > 2 and bool(sizes[1] >= FLAT * sizes[0])
+
+
 def degrees(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> float:
     """The angle between two unit vectors."""
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
+
+
+def _most_agreed(rights: np.ndarray, mean_up: np.ndarray) -> np.ndarray:
+    """Of the directions across two right axes the one to which most others are orthogonal, for all as good as they can be."""
+    few = rights[np.unique(np.linspace(0, len(rights) - 1, min(len(rights), MOST)).round().astype(int))]
+    first, second = np.triu_indices(len(few), 1)
+    across = np.cross(few[first], few[second])
+    lengths = np.linalg.norm(across, axis=1)
+    across = across[lengths > 0.02] / lengths[lengths > 0.02, None]
+    if not len(across):
+        return _most_orthogonal(rights, mean_up)
+    cost = np.minimum((across @ few.T) ** 2, LEVEL**2).sum(1)
+    return across[cost.argmin()]
 
 
 def _most_orthogonal(rights: np.ndarray, mean_up: np.ndarray) -> np.ndarray:
@@ -84,16 +99,18 @@ def choose(listed: Listing, T: Float[np.ndarray, "B 4 4"], asked: str) -> Choice
         return Choice(np.array(AXES["z"]), [], [wrong] if listed.photos else [])
     elif listed.up is None:
         direction, source = own, listed.up_source
-    elif own is not None and not listed.up_is_firm and degrees(own, listed.up) > DISAGREES:
+    elif own is not None and is_sure(T) and not listed.up_is_firm and degrees(own, listed.up) > DISAGREES:
         off = degrees(own, listed.up)
         source = f"{MEASURED}; {listed.up_source}, would be {off:.0f} degrees off: check the sheet, or set up"
         return Choice(own, [_finding(own, source)], [])
     else:
         direction, source = listed.up, listed.up_source
-    off = None if own is None or listed.up is None and asked == "auto" else degrees(own, direction)
-    said = [_finding(direction, source if off is None else f"{source}; {off:.1f} degrees from the cameras' own")]
-    if off is not None and off > DISAGREES:
-        text = f"up is {off:.0f} degrees from {np.round(own, 4).tolist()}, which is level for the cameras: check the sheet, or set up"
+    compared = own is not None and is_sure(T) and not (listed.up is None and asked == "auto")
+    off = degrees(own, direction) if compared else 0.0
+    said = [_finding(direction, f"{source}; {off:.1f} degrees from the cameras' own" if compared else source)]
+    if off > DISAGREES:
+        level = np.round(own, 4).tolist()
+        text = f"up is {off:.0f} degrees from {level}, which is level for the cameras: check the sheet, or set up"
         said.append(finding("disagreement", text))
     return Choice(direction, said, [])
 
