@@ -390,12 +390,14 @@ def metashape(folder):
     rows = []
     for i, shot in enumerate(shots()):
         T = shot.T_world_cam @ np.diag([1.0, -1, -1, 1])
-        rows.append(f'<camera id="{i}" sensor_id="0" label="{shot.name}"><transform>{" ".join(map(repr, T.ravel().tolist()))}</transform></camera>')
+        numbers = " ".join(map(repr, T.ravel().tolist()))
+        rows.append(f'<camera id="{i}" sensor_id="0" label="{shot.name}"><transform>{numbers}</transform></camera>')
+    size = f'<resolution width="{SIDE}" height="{SIDE}"/>'
+    lens = f'<calibration class="adjusted">{size}<f>{FOCAL}</f><cx>0</cx><cy>0</cy><k1>0</k1></calibration>'
+    cameras = f'<group label="a">{"".join(rows)}</group><camera id="99" sensor_id="0" label="lost"/>'
     (folder / "cameras.xml").write_text(
-        '<?xml version="1.0" encoding="UTF-8"?><document version="2.0.0"><chunk label="Chunk 1"><sensors>'
-        f'<sensor id="0" type="frame"><resolution width="{SIDE}" height="{SIDE}"/><calibration type="frame" class="adjusted">'
-        f'<resolution width="{SIDE}" height="{SIDE}"/><f>{FOCAL}</f><cx>0</cx><cy>0</cy><k1>0</k1></calibration></sensor></sensors>'
-        f'<cameras><group label="a">{"".join(rows)}</group><camera id="99" sensor_id="0" label="lost"/></cameras></chunk></document>'
+        '<?xml version="1.0" encoding="UTF-8"?><document version="2.0.0"><chunk label="Chunk 1">'
+        f'<sensors><sensor id="0" type="frame">{size}{lens}</sensor></sensors><cameras>{cameras}</cameras></chunk></document>'
     )
 
 
@@ -418,7 +420,9 @@ def polycam(folder):
             T = np.linalg.inv(Z_UP) @ shot.T_world_cam
             keys = {f"t_{i}{j}": T[i, j] for i in range(3) for j in range(4)}
             lens = {"fx": focal, "fy": focal, "cx": SIDE / 2, "cy": SIDE / 2, "width": SIDE, "height": SIDE}
-            (folder / "keyframes" / kind / f"{shot.name}.json").write_text(json.dumps({**keys, **lens, "blur_score": 99}))
+            (folder / "keyframes" / kind / f"{shot.name}.json").write_text(
+                json.dumps({**keys, **lens, "blur_score": 99})
+            )
 
 
 def record3d(folder):

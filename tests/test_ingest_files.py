@@ -57,7 +57,11 @@ def display_p3() -> bytes:
     """An sRGB profile whose primaries are those of Display P3 (columns from Apple's profile, adapted to D50)."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     data = bytearray(bytes(data).replace("sRGB".encode("utf-16-be"), "P3 D".encode("utf-16-be")))
-    columns = {b"rXYZ": (0.51512, 0.2412, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189), b"bXYZ": (0.1571, 0.06657, 0.78407)}
+    columns = {
+        b"rXYZ": (0.51512, 0.2412, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.1571, 0.06657, 0.78407),
+    }
     for tag, xyz in columns.items():
         at = data.index(tag)
         place = int.from_bytes(data[at + 4 : at + 8], "big") + 8

@@ -66,7 +66,7 @@ READ = {
     "mask_path": Wanted(("mask_named",), **JPEG),
     "mask_soft": Wanted(("mask_soft",), **JPEG),
     "no_points3d": Wanted(),
-    "one_missing": Wanted(("missing",), says="1 of 12 cameras have no photo and were left out (images/train_014.png)", count=11),
+    "one_missing": Wanted(("missing",), says="1 of 12 cameras have no photo", count=11),
     "path_of_other_root": Wanted(("name_root",)),
     "path_absolute": Wanted(("name_root",), real="-"),
     "scaled_pose": Wanted(("pose_scale",)),

@@ -67,7 +67,9 @@ def test_nerfstudio_s_fisheye_is_the_same_lens_as_colmap_s(tmp_path):
     data = ngp(tmp_path, camera_model="OPENCV_FISHEYE", k1=0.02, k2=-0.004, k3=0.001, k4=-0.0002)
     ours = read(tmp_path, CONFIG).scene
     (tmp_path / "transforms.json").unlink()
-    colmap_model(tmp_path, "OPENCV_FISHEYE", [data[key] for key in ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "k3", "k4")])
+    colmap_model(
+        tmp_path, "OPENCV_FISHEYE", [data[key] for key in ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "k3", "k4")]
+    )
     theirs = read(tmp_path, CONFIG).scene
     assert all(map(np.array_equal, ours.images, theirs.images))
 
@@ -89,11 +91,17 @@ def test_a_lens_that_shows_two_points_at_one_place_inside_the_frame_is_seen(lens
 
 
 def test_the_radius_of_the_fold_is_where_the_distorted_radius_is_largest():
-    for lens in (Distortion((-0.3, 0.0)), Distortion((-0.2, -0.05, 0.01)), Distortion((0.1,), denominator=(0.6, 0.1, 0.0))):
+    for lens in (
+        Distortion((-0.3, 0.0)),
+        Distortion((-0.2, -0.05, 0.01)),
+        Distortion((0.1,), denominator=(0.6, 0.1, 0.0)),
+    ):
         r = np.linspace(0, 8, 800_001)
         u, _ = distort(r[None], np.zeros_like(r)[None], lens)
         falls = np.flatnonzero(np.diff(u[0]) < 0)
-        assert largest_r2(lens) == pytest.approx(r[falls[0]] ** 2, rel=1e-4) if len(falls) else largest_r2(lens) == np.inf
+        assert (
+            largest_r2(lens) == pytest.approx(r[falls[0]] ** 2, rel=1e-4) if len(falls) else largest_r2(lens) == np.inf
+        )
 
 
 def test_a_folding_lens_is_refused_by_its_numbers(tmp_path):
@@ -131,7 +139,12 @@ def test_a_pose_loses_its_factor_and_its_scale_and_keeps_its_place():
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = Rotation.from_euler("xyz", [0.3, 0.2, 0.1]).as_matrix(), (1.0, 2.0, 3.0)
     scaled = T @ np.diag([0.33, 0.33, 0.33, 1])
-    for given, notes in ((T, ()), (0.0012 * T, ("pose_homogeneous",)), (-2 * T, ("pose_homogeneous",)), (scaled, ("pose_scale",))):
+    for given, notes in (
+        (T, ()),
+        (0.0012 * T, ("pose_homogeneous",)),
+        (-2 * T, ("pose_homogeneous",)),
+        (scaled, ("pose_scale",)),
+    ):
         found, said = rigid(given)
         np.testing.assert_allclose(found, T, atol=1e-12)
         assert said == notes
@@ -209,8 +222,8 @@ def test_metashape_s_tangential_terms_are_opencv_s_exchanged(tmp_path):
     from defusedxml import ElementTree as xml
 
     sensor = xml.fromstring(
-        '<sensor id="0" type="frame"><resolution width="100" height="80"/><calibration class="adjusted"><f>90</f><b1>2</b1><cx>1</cx>'
-        "<cy>-2</cy><k1>0.1</k1><k4>0.01</k4><p1>0.003</p1><p2>0.005</p2></calibration></sensor>"
+        '<sensor id="0" type="frame"><resolution width="100" height="80"/><calibration class="adjusted"><f>90</f><b1>2</b1>'
+        "<cx>1</cx><cy>-2</cy><k1>0.1</k1><k4>0.01</k4><p1>0.003</p1><p2>0.005</p2></calibration></sensor>"
     )
     lens, size = metashape._read_sensor(sensor)
     assert size == (100, 80) and (lens.fx, lens.fy, lens.cx, lens.cy) == (92, 90, 51, 38)
@@ -224,8 +237,8 @@ def test_metashape_s_tangential_terms_are_opencv_s_exchanged(tmp_path):
 
 def test_a_metashape_file_with_an_entity_is_refused(tmp_path):
     save(tmp_path / "images" / "v0.png", disc())
-    text = '<!DOCTYPE d [<!ENTITY a "aaaa">]><document><chunk><sensors><sensor id="0"/></sensors><cameras>&a;</cameras></chunk></document>'
-    (tmp_path / "c.xml").write_text(text)
+    body = '<document><chunk><sensors><sensor id="0"/></sensors><cameras>&a;</cameras></chunk></document>'
+    (tmp_path / "c.xml").write_text('<!DOCTYPE d [<!ENTITY a "aaaa">]>' + body)
     assert line_about(complaint(tmp_path), "c.xml: XML", "DTD")
 
 

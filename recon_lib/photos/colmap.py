@@ -69,7 +69,8 @@ def read(folder: Folder, candidates: list[Model], max_bytes: float) -> Listing:
     """Lists the photos of the first of the models, which `models` returned."""
     model = candidates[0]
     sources = [posixpath.join(model.place, f"{part}.{model.end}") for part in ("cameras", "images")]
-    cameras, images, problems = {}, [], []
+    cameras, images = {}, []
+    problems: list[Problem] = []
     contents = [_content(folder, label, max_bytes, problems) for label in sources]
     for label, content in zip(sources, contents, strict=True):
         try:

@@ -1,7 +1,7 @@
 """The two files of a COLMAP model that hold cameras and poses: `cameras` and `images`, `.bin` or `.txt`.
 
-They are read here, and not by pycolmap, because pycolmap cuts a name in a text file at its first space, reads on past the end of a
-truncated file, and needs the points as well. Poses are world-to-camera with OpenCV axes.
+They are read here, and not by pycolmap, because pycolmap cuts a name in a text file at its first space, reads on past the
+end of a truncated file, and needs the points as well. Poses are world-to-camera with OpenCV axes.
 """
 
 import struct
@@ -86,9 +86,8 @@ def _parse_images(data: bytes) -> list[Posed]:
         found.append(_parse_pose(number, line))
         at += 1
         if at < len(lines) and _is_pose(lines[at][1]):
-            raise ValueError(
-                f"line {lines[at][0]}: got a second pose in a row, needed the line of 2D points after each pose; it may be empty"
-            )
+            needed = "the line of 2D points after each pose; it may be empty"
+            raise ValueError(f"line {lines[at][0]}: got a second pose in a row, needed {needed}")
         at += 1
     return found
 

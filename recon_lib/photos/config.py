@@ -11,7 +11,7 @@ class Source:
 
     photos: str = knob(
         "samples/jug",
-        "folder, or .zip, with cameras of any form in the README, the six named images, or photos without cameras",
+        "folder, or .zip of one, with photos and cameras in a form that the README names",
         is_path=True,
     )
 

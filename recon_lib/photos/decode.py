@@ -1,9 +1,10 @@
 """Decodes one image file to pixels: uint8 H W 4, straight alpha, sRGB, row 0 at the top.
 
-It reads PNG, JPEG, WebP and AVIF, and HEIC where pillow-heif is installed, recognised by content, never by the extension. 16-bit
-values become value / 257, rounded. An embedded RGB colour profile other than sRGB is applied; gain maps are ignored. A mask is
-grey, H W uint8; the object is where it is > 127. A turn is an EXIF orientation, 1 to 8. A bad file raises a ValueError with lines
-`field: got X, needed Y`, without the file's name. Conversions that were made are returned as a tuple of keys of NOTES.
+It reads PNG, JPEG, WebP and AVIF, and HEIC where pillow-heif is installed, recognised by content, never by the extension.
+16-bit values become value / 257, rounded. An embedded RGB colour profile other than sRGB is applied; gain maps are ignored.
+A mask is grey, H W uint8; the object is where it is > 127. A turn is an EXIF orientation, 1 to 8. A bad file raises a
+ValueError with lines `field: got X, needed Y`, without the file's name. Conversions that were made are returned as a tuple
+of keys of NOTES.
 """
 
 import io
@@ -114,7 +115,7 @@ def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
 def read_rgba(
     path: Path, turn: int, size: tuple[int, int] | None = None
 ) -> tuple[UInt8[np.ndarray, "H W 4"], tuple[str, ...]]:
-    """The photo, shrunk to `size` (width, height of the stored pixels) if given, then turned; and the conversions that were made.
+    """The photo, shrunk to `size` (width, height of the stored pixels) if given, then turned; and the conversions made.
 
     Raises ValueError for a damaged file.
     """

@@ -85,7 +85,7 @@ def folds(lens: Distortion, intrinsics: tuple[float, float, float, float], width
 
 def _polynomial(s: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
     """1 + k1 s + k2 s² + …"""
-    total = coefficients[-1] if coefficients else 0.0
+    total = 0.0 * s if not coefficients else coefficients[-1] + 0.0 * s
     for k in coefficients[-2::-1]:
         total = k + s * total
     return 1 + s * total

@@ -1,7 +1,7 @@
 """What is said about the input: problems, which end the reading, and findings, which do not.
 
-A problem is one line `file: field: got X, needed Y`. Readers return problems instead of raising them, so that one error can name
-all bad files. A finding is {"kind": one word, "text": a sentence, "files": the photos that it is about}.
+A problem is one line `file: field: got X, needed Y`. Readers return problems instead of raising them, so that one error can
+name all bad files. A finding is {"kind": one word, "text": a sentence, "files": the photos that it is about}.
 """
 
 from collections import defaultdict

@@ -99,14 +99,16 @@ def open_folder(path: Path, follows_links: bool = True) -> Folder:
     if not path.is_dir():
         raise ValueError(f"{path}: got no such folder, needed the folder of the photos")
     root = Path(os.path.realpath(path))
-    labels, hidden, seen = [], [], {str(root)}
+    labels: list[str] = []
+    hidden: list[str] = []
+    seen = {str(root)}
     for here, inner, names in os.walk(root, followlinks=follows_links):
         inside = os.path.relpath(here, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         # A link may lead back up, so each real folder is read once.
-        kept = [name for name in sorted(inner) if not is_hidden(name)]
-        real = {name: os.path.realpath(os.path.join(here, name)) for name in kept}
-        inner[:] = [name for name in kept if real[name] not in seen and not (seen.add(real[name]))]
+        kept = {os.path.realpath(os.path.join(here, name)): name for name in sorted(inner) if not is_hidden(name)}
+        inner[:] = [name for real, name in kept.items() if real not in seen]
+        seen |= kept.keys()
         for name in names:
             (hidden if is_hidden(name) else labels).append(prefix + name)
         if len(labels) > MOST_FILES:

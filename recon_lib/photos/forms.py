@@ -1,9 +1,9 @@
 """Which form a folder has: it is told by the files of cameras in it, at the top or in a folder further down.
 
-The first that is there is read: `transforms*.json` (see `transforms`), a COLMAP model (`colmap`), exports of Metashape, RealityScan,
-Polycam and Record3D (`metashape`, `realityscan`, `phones`), exactly six square images named front, back, right, left, top, bottom
-(`camera.canonical_six`), and photos without cameras (`plain`). Files of `transforms*.json` at the top go before a COLMAP model, those
-further down after it, and there must be one set of them.
+The first that is there is read: `transforms*.json` (see `transforms`), a COLMAP model (`colmap`), exports of Metashape,
+RealityScan, Polycam and Record3D (`metashape`, `realityscan`, `phones`), exactly six square images named front, back, right,
+left, top, bottom (`camera.canonical_six`), and photos without cameras (`plain`). Files of `transforms*.json` at the top go
+before a COLMAP model, those further down after it, and there must be one set of them.
 """
 
 import posixpath
@@ -42,9 +42,8 @@ def read(folder: Folder, max_bytes: float) -> Listing:
     depth = [_depth(place) for place in places]
     if places and (depth[0] == 0 or not models):
         if len(places) > 1 and depth[0] > 0 and depth[1] == depth[0]:
-            raise ValueError(
-                f"{folder.root}: form: got cameras in several folders ({named(places)}), needed one of them as the photos folder"
-            )
+            needed = "one of them as the photos folder"
+            raise ValueError(f"{folder.root}: form: got cameras in several folders ({named(places)}), needed {needed}")
         return _told(transforms.read(folder, places[0], max_bytes), places[0])
     if models:
         return colmap.read(folder, models, max_bytes)
@@ -56,20 +55,30 @@ def read(folder: Folder, max_bytes: float) -> Listing:
         return phones.read_polycam(folder, place, max_bytes)
     if (label := phones.record3d_source(folder, max_bytes)) is not None:
         return phones.read_record3d(folder, label, max_bytes)
-    inner = sorted({posixpath.dirname(n) for n in folder.labels}, key=_order)
-    for place in ("", *(place for place in inner if len([p for p in inner if _depth(p) == 1]) == 1)):
+    return _read_photos(folder)
+
+
+def _read_photos(folder: Folder) -> Listing:
+    """The photos of a folder in which no cameras were found."""
+    listed, place = plain.read(folder, ""), ""
+    if listed is None:
+        holding = sorted({posixpath.dirname(n) for n in folder.labels if is_image(n) and not is_mask(n)})
+        if len(holding) > 1:
+            needed = "all in one folder, or cameras that name them"
+            raise ValueError(
+                f"{folder.root}: form: got photos in several folders ({named(holding)}), needed them {needed}"
+            )
+        place = holding[0] if holding else ""
         listed = plain.read(folder, place)
-        if listed is not None:
-            unread = [n for n in folder.labels if posixpath.basename(n).endswith(UNREAD)]
-            text = f"cameras of a form that is not read ({named(unread)}): export a COLMAP model or transforms.json"
-            listed = listed._replace(findings=(*listed.findings, *([finding("ignored", text, unread)] if unread else [])))
-            return _told(listed, place)
-    videos = [n for n in folder.labels if posixpath.splitext(n)[1].lower() in plain.VIDEOS]
-    if videos:
-        raise ValueError(
-            f"{folder.root}: photos: got the video {videos[0]}, needed photos: take its sharp frames with `recon frames VIDEO FOLDER`"
-        )
-    raise ValueError(f"{folder.root}: photos: got no photos, {FORMS}")
+    if listed is None:
+        if videos := [n for n in folder.labels if posixpath.splitext(n)[1].lower() in plain.VIDEOS]:
+            needed = "photos: take its sharp frames with `recon frames VIDEO FOLDER`"
+            raise ValueError(f"{folder.root}: photos: got the video {videos[0]}, needed {needed}")
+        raise ValueError(f"{folder.root}: photos: got no photos, {FORMS}")
+    if unread := [n for n in folder.labels if posixpath.basename(n).endswith(UNREAD)]:
+        text = f"cameras of a form that is not read ({named(unread)}): export a COLMAP model or transforms.json"
+        listed = listed._replace(findings=(*listed.findings, finding("ignored", text, unread)))
+    return _told(listed, place)
 
 
 def _depth(place: str) -> int:

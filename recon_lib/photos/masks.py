@@ -1,8 +1,9 @@
 """Finds the mask file that belongs to each photo.
 
-In this order: the file that the input names (nerfstudio's `mask_path`); in a folder masks/ or mask/ the photo's path or name, where
-the image extension replaces the photo's own or, as in COLMAP, follows it; and beside the photo NAME_mask or NAME.mask. So the mask
-of `images/a/b.jpg` may be `masks/images/a/b.png`, `masks/a/b.jpg.png`, `masks/b.png`, `images/a/b_mask.png` and so on.
+In this order: the file that the input names (nerfstudio's `mask_path`); in a folder masks/ or mask/ the photo's path or
+name, where the image extension replaces the photo's own or, as in COLMAP, follows it; and beside the photo NAME_mask or
+NAME.mask. So the mask of `images/a/b.jpg` may be `masks/images/a/b.png`, `masks/a/b.jpg.png`, `masks/b.png`,
+`images/a/b_mask.png` and so on.
 """
 
 import re
@@ -32,8 +33,8 @@ def find(folder: Folder, listed: tuple[PosedPhoto, ...]) -> tuple[dict[str, tupl
         stem = folders.stem(label)
         if at is not None:
             in_folder[folders.key("/".join(stem.split("/")[at + 1 :]))].append(label)
-        elif found := re.fullmatch(r"(.+)[_.]mask", stem, re.IGNORECASE):
-            beside[folders.key(found[1])].append(label)
+        elif of_photo := re.fullmatch(r"(.+)[_.]mask", stem, re.IGNORECASE):
+            beside[folders.key(of_photo[1])].append(label)
     for photo in listed:
         where, found = NAMED, [photo.mask] if photo.mask else []
         if not found:

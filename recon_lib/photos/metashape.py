@@ -1,8 +1,9 @@
 """Posed photos from Metashape's camera file (File > Export > Export Cameras, Agisoft XML).
 
-Its transforms are camera-to-chunk with OpenCV axes; the chunk's own transform to a map is left out, so the world is the chunk's.
-Lenses are those of the manual's appendix "Camera models": the principal point counts from the photo's middle, b1 is added to the
-focal length in x, and p1 and p2 are OpenCV's p2 and p1. Camera labels are file names, mostly without the extension.
+Its transforms are camera-to-chunk with OpenCV axes; the chunk's own transform to a map is left out, so the world is the
+chunk's. Lenses are those of the manual's appendix "Camera models": the principal point counts from the photo's middle, b1 is
+added to the focal length in x, and p1 and p2 are OpenCV's p2 and p1. Camera labels are file names, mostly without the
+extension.
 """
 
 import posixpath
@@ -56,7 +57,9 @@ def read(folder: Folder, label: str, max_bytes: float) -> Listing:
     except (AttributeError, TypeError, ValueError) as e:
         return _refused(problem(label, "cameras", e, "sensors with a calibration, and cameras with a transform"))
     photos, missing, problems = listing.gather(folder, entries, posixpath.dirname(label))
-    findings = [finding("cameras", f"{len(photos)} posed photos from Metashape's {label}, in the chunk's own coordinates")]
+    findings = [
+        finding("cameras", f"{len(photos)} posed photos from Metashape's {label}, in the chunk's own coordinates")
+    ]
     if unposed:
         findings.append(finding("ignored", f"{unposed} cameras of {label} have no pose"))
     return Listing(
@@ -85,10 +88,8 @@ def _read_sensor(sensor) -> tuple[Lens, tuple[int, int]]:
     if value("b2"):
         raise ValueError(f"a skew (b2) of {value('b2'):g}")
     radial = (value("k1"), value("k2"), value("k3"), value("k4"))
-    if kind == "fisheye":
-        lens = Distortion(radial, fisheye=True)
-    else:
-        lens = Distortion(radial, (value("p2"), value("p1")))
+    fisheye = kind == "fisheye"
+    lens = Distortion(radial, (0.0, 0.0) if fisheye else (value("p2"), value("p1")), fisheye=fisheye)
     return Lens(f + value("b1"), f, value("cx") + width / 2, value("cy") + height / 2, distortion=lens), (width, height)
 
 

@@ -1,9 +1,9 @@
 """Posed photos as two telephone apps export them: Polycam's raw data and Record3D's frames. Both worlds are ARKit's, y up.
 
-Polycam: `keyframes/` with images/NAME.jpg and cameras/NAME.json, or corrected_images/ and corrected_cameras/, which go before;
-t_00 … t_23 are the first three rows of camera-to-world with OpenGL axes, fx fy cx cy and the size are pixels.
-Record3D: `metadata.json` beside rgb/0.jpg, rgb/1.jpg, …; `poses` has QX QY QZ QW TX TY TZ, camera-to-world with OpenGL axes, per
-frame, `K` the lens by columns.
+Polycam: `keyframes/` with images/NAME.jpg and cameras/NAME.json, or corrected_images/ and corrected_cameras/, which go
+before; t_00 … t_23 are the first three rows of camera-to-world with OpenGL axes, fx fy cx cy and the size are pixels.
+Record3D: `metadata.json` beside rgb/0.jpg, rgb/1.jpg, …; `poses` has QX QY QZ QW TX TY TZ, camera-to-world with OpenGL axes,
+per frame, `K` the lens by columns.
 """
 
 import posixpath
@@ -11,8 +11,8 @@ import posixpath
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from recon_lib.photos import listing, transforms
 from recon_lib.photos import folder as folders
+from recon_lib.photos import listing, transforms
 from recon_lib.photos.findings import Problem, finding, problem
 from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Entry, Lens, Listing
@@ -24,11 +24,12 @@ RECORD3D = ("rgb", "rgbd", "images", "")  # folders of the frames
 
 def polycam_place(folder: Folder) -> str | None:
     """The folder of Polycam's cameras; None if there is none."""
+    with_json = {posixpath.dirname(n) for n in folder.labels if n.endswith(".json")}
     for cameras, images in POLYCAM.items():
-        for place in sorted(folder.folders):
-            if posixpath.basename(place) == cameras and posixpath.join(posixpath.dirname(place), images) in folder.folders:
-                if any(posixpath.dirname(n) == place and n.endswith(".json") for n in folder.labels):
-                    return place
+        for place in sorted(with_json):
+            beside = posixpath.join(posixpath.dirname(place), images)
+            if posixpath.basename(place) == cameras and beside in folder.folders:
+                return place
     return None
 
 
@@ -69,7 +70,9 @@ def read_record3d(folder: Folder, label: str, max_bytes: float) -> Listing:
     data, problems = transforms.parse(folder, label, max_bytes)
     place = posixpath.dirname(label)
     poses, K = data["poses"], data["K"]
-    rows = isinstance(poses, list) and all(isinstance(p, list) and len(p) == 7 and all(map(is_number, p)) for p in poses)
+    rows = isinstance(poses, list) and all(
+        isinstance(p, list) and len(p) == 7 and all(map(is_number, p)) for p in poses
+    )
     if not rows or not (isinstance(K, list) and len(K) == 9 and all(map(is_number, K))):
         problems = [problem(label, "poses, K", "other values", "7 numbers per frame, and 9 for the lens")]
         return Listing((), tuple(problems), (), None, "", sources=(label,))

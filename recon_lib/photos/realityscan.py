@@ -1,8 +1,8 @@
 """Posed photos from the table that RealityScan (once RealityCapture) exports as internal/external camera parameters, CSV.
 
-Its columns are named in the first line: #name, x, y, alt, heading, pitch, roll, f, px, py, k1 … k4, t1, t2; those from f on may be
-absent. The world is z up. At heading, pitch and roll 0 a camera looks down with north at the top; the angles are degrees. f, px and py
-are millimetres on a film 36 mm wide, scaled by the photo's longer side; the distortion is Brown's.
+Its columns are named in the first line: #name, x, y, alt, heading, pitch, roll, f, px, py, k1 … k4, t1, t2; those from f on
+may be absent. The world is z up. At heading, pitch and roll 0 a camera looks down with north at the top; the angles are
+degrees. f, px and py are millimetres on a film 36 mm wide, scaled by the photo's longer side; the distortion is Brown's.
 """
 
 import csv
@@ -52,11 +52,13 @@ def read(folder: Folder, label: str, max_bytes: float) -> Listing:
             values = {name: float(value) for name, value in list(zip(columns, row, strict=False))[1:]}
             entries.append(Entry(row[0], _pose(values), _lens(folder, row[0], base, values), None))
         except (ValueError, KeyError) as e:
-            problems.append(Problem(label, f"line {number}: got {','.join(row)[:80]!r} ({e}), needed numbers for {', '.join(columns[1:])}"))
+            got = f"got {','.join(row)[:80]!r} ({e})"
+            problems.append(Problem(label, f"line {number}: {got}, needed numbers for {', '.join(columns[1:])}"))
     photos, missing, wrong = listing.gather(folder, entries, base)
     text = f"{len(photos)} posed photos from RealityScan's {label}"
+    up, source = np.array([0.0, 0.0, 1.0]), "z, as in all its exports"
     return Listing(
-        tuple(photos), (*problems, *wrong), (finding("cameras", text),), np.array([0.0, 0, 1]), "z, as in all its exports", True,
+        tuple(photos), (*problems, *wrong), (finding("cameras", text),), up, source, True,
         missing=tuple(missing), sources=(label,),
     )  # fmt: skip
 

@@ -27,8 +27,8 @@ def by(size: Size) -> str:
 def follow(intrinsics: Intrinsics, of: Size, photo: Size, all_alike: bool) -> Followed:
     """The intrinsics `of` one size for a `photo` of another; `all_alike`: no photo of this camera has the camera's own size.
 
-    A photo of the same aspect was shrunk, unless its principal point lies nearer the middle uncorrected: then a strip was cut off
-    right and below. Raises ValueError where neither fits.
+    A photo of the same aspect was shrunk, unless its principal point lies nearer the middle uncorrected: then a strip was
+    cut off right and below. Raises ValueError where neither fits.
     """
     if of == photo:
         return Followed(intrinsics, ())

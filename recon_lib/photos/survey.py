@@ -30,7 +30,7 @@ class Planned(NamedTuple):
     mask: str | None
     stored: Size | None  # size of the stored pixels to shrink to; None: as they are
     mask_lossy: bool
-    intrinsics: tuple[float, float, float, float] | None  # fx fy cx cy of the turned, shrunk photo
+    intrinsics: sizes.Intrinsics | None  # fx fy cx cy of the turned, shrunk photo
     notes: tuple[str, ...]  # keys of ingest.CONVERSIONS
 
 
@@ -130,7 +130,8 @@ def _read_headers(
 
 
 def _plan(
-    folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]], headers: dict[str, decode.Header], config: IngestConfig
+    folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]], headers: dict[str, decode.Header],
+    config: IngestConfig,
 ) -> tuple[list[Planned], list[Problem]]:  # fmt: skip
     problems = []
     turnable = []
@@ -173,9 +174,7 @@ def _plan(
     return planned, problems
 
 
-def _intrinsics(
-    view: Turnable, size: Size, exact: set[Size | None]
-) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+def _intrinsics(view: Turnable, size: Size, exact: set[Size | None]) -> tuple[sizes.Intrinsics | None, tuple[str, ...]]:
     photo = view.photo
     if photo.lens is None:
         return None, ()
@@ -185,8 +184,8 @@ def _intrinsics(
     if not photo.lens.distortion.is_none and distortion.folds(photo.lens.distortion, k, *size):
         lens = photo.lens.distortion
         raise ValueError(
-            f"distortion: got {lens.radial} and {lens.tangential} for k1 k2 … and p1 p2, which fold the photo over inside the frame, "
-            "needed a lens that shows every point once: calibrate again"
+            f"distortion: got {lens.radial} and {lens.tangential} for k1 k2 … and p1 p2, which fold the photo over inside the "
+            "frame, needed a lens that shows every point once: calibrate again"
         )
     return k, notes
 

@@ -1,10 +1,11 @@
 """Posed photos from `transforms*.json`: NeRF-synthetic, instant-ngp, nerfstudio, and the files that `scene` writes.
 
-NeRF-synthetic: `transforms_train.json`, with the photos of `transforms_test.json` held out; those of `transforms_val.json` are
-held out if there is no test file, and not read otherwise. instant-ngp: one `transforms.json` with lens and size per frame or,
-for frames without them, at the top level. nerfstudio adds `mask_path` per frame and lists of `train_filenames`,
-`val_filenames`, `test_filenames`; photos of the last two are held out. `scene` adds `held_out` per frame, and `up`, `offset` and
-`canonical_rig` at the top level. Poses are camera-to-world with OpenGL axes. Up is z by convention unless the file gives it.
+NeRF-synthetic: `transforms_train.json`, with the photos of `transforms_test.json` held out; those of `transforms_val.json`
+are held out if there is no test file, and not read otherwise. instant-ngp: one `transforms.json` with lens and size per
+frame or, for frames without them, at the top level. nerfstudio adds `mask_path` per frame and lists of `train_filenames`,
+`val_filenames`, `test_filenames`; photos of the last two are held out. `scene` adds `held_out` per frame, and `up`, `offset`
+and `canonical_rig` at the top level. Poses are camera-to-world with OpenGL axes. Up is z by convention unless the file gives
+it.
 """
 
 import json
@@ -115,7 +116,8 @@ def _read_frames(
     # If one frame has the key held_out, the input gives the split for all.
     if held_out is None and any(isinstance(f, dict) and "held_out" in f for f in frames):
         held_out = False
-    photos, missing, problems = [], [], []
+    photos, missing = [], []
+    problems: list[Problem] = []
     lists = [values.read_names(name, data, key, problems) for key in LISTS]
     base = posixpath.dirname(name)
     # A frame with a bad pose or lens stays listed with a simple one, so that faults of the photo itself are reported, too.

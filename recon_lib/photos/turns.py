@@ -119,10 +119,8 @@ def _look(views: list[Turnable], lying: list[Lying], open_ones: list[int]) -> li
     for i in open_ones:
         own, kind = views[i].header.orientation, _candidates(views[i])
         mask = lying[i].mask if best is None else kind[min(best, len(kind) - 1)]
-        if views[i].mask is None:
-            photo = mask
-        else:
-            photo = lying[i].photo if upright is None else own if upright else 1
+        with_file = lying[i].photo if upright is None else own if upright else 1
+        photo = mask if views[i].mask is None else with_file
         out.append(Lying(photo, mask, BY_HABIT if best is None and upright is None else BY_HULL))
     return out
 

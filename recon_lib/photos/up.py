@@ -1,8 +1,8 @@
 """Which way is up: what the file of the cameras claims, and what the cameras themselves say.
 
-People hold a camera level, so its right axis lies in the horizontal plane whatever it looks at. Up is the direction that is most
-orthogonal to all right axes. The mean of the cameras' up axes only tells which end of it is up: it leans towards the object where
-the photos were taken from above and not all around.
+People hold a camera level, so its right axis lies in the horizontal plane whatever it looks at. Up is the direction that is
+most orthogonal to all right axes. The mean of the cameras' up axes only tells which end of it is up: it leans towards the
+object where the photos were taken from above and not all around.
 """
 
 from typing import NamedTuple

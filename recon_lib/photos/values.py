@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Tables(NamedTuple):
     name: str  # the file
     top: dict
 
-    def find(self, key: str) -> tuple[object, str]:
+    def find(self, key: str) -> tuple[Any, str]:
         """The value, None if neither has it, and what it is named after."""
         table, file = (self.frame, self.where) if key in self.frame else (self.top, self.name)
         return table.get(key), file
