@@ -252,7 +252,9 @@ def _read_asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict
     for item in options.set:
         stage, name, value = _parse_setting(item)
         asked.setdefault(stage, {})[name] = value
-    return asked, path.stem if options.params or not options.photos else photos.name
+    of_photos = Path(options.photos or "")
+    named = of_photos.stem if of_photos.suffix == ".zip" else of_photos.resolve().name
+    return asked, path.stem if options.params or not options.photos else named
 
 
 def _find_preset(name: str, folder: Path) -> Path:

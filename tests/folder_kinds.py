@@ -272,6 +272,33 @@ def mask_inverted(folder):
         put(path, Image.fromarray(255 - np.asarray(Image.open(path))))
 
 
+def mask_inverted_object_cut(folder):
+    """The object reaches the lower border, so the inverted masks do not cover it."""
+    for shot in shots():
+        rows = shot.rgba[:100]
+        whole = Shot(shot.name, rows, shot.T_world_cam)
+        put(folder / "images" / f"{shot.name}.jpg", on_grey(whole))
+        put(folder / "masks" / f"{shot.name}.png", Image.fromarray(255 - rows[..., 3]))
+    transforms(folder, ".jpg", top={"h": 100})
+
+
+def mask_numbered(folder):
+    with_masks(folder)
+    transforms(folder, ".jpg")
+    for path in (folder / "masks").iterdir():
+        put(path, Image.fromarray((np.asarray(Image.open(path)) > 127).astype(np.uint8)))
+
+
+def mask_overflows(folder):
+    """Close-ups: the object covers nearly all of each photo, and the masks are right."""
+    for shot in shots():
+        alpha = np.full((SIDE, SIDE), 255, np.uint8)
+        alpha[:20, 50:70] = 0
+        put(folder / "images" / f"{shot.name}.jpg", on_grey(shot))
+        put(folder / "masks" / f"{shot.name}.png", Image.fromarray(alpha))
+    transforms(folder, ".jpg")
+
+
 def mask_jpeg(folder):
     for shot in shots():
         put(folder / "images" / f"{shot.name}.jpg", on_grey(shot))

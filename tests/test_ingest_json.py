@@ -35,7 +35,8 @@ def test_a_pose_that_is_no_rigid_4x4_is_refused(tmp_path, fault):
     [
         ("fl_x", 0), ("fl_x", -3), ("fl_y", NAN), ("fl_x", INFINITY), ("fl_x", "40"), ("fl_x", None), ("fl_y", True),
         ("cx", [1]), ("cy", NAN), ("w", 0), ("w", 31.5), ("h", "32"), ("h", -32), ("k1", "a"), ("p2", INFINITY),
-        ("k5", 0.1), ("k4", -0.1), ("camera_angle_x", 4), ("is_fisheye", "yes"), ("camera_model", "EQUIRECTANGULAR"),
+        ("k5", 0.1), ("k6", -0.1), ("k4", "a"), ("camera_angle_x", 4), ("is_fisheye", "yes"),
+        ("camera_model", "EQUIRECTANGULAR"),
         ("up", [0, 0, 0]), ("up", [0, 1]), ("up", "z"), ("canonical_rig", 1), ("frames", {}), ("frames", []),
     ],
 )  # fmt: skip

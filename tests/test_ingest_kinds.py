@@ -12,6 +12,7 @@ import torch
 from folder_kinds import FOCAL, SIDE, TILT, UTM, Z_UP, shots
 from scipy.spatial.transform import Rotation
 
+from recon_lib import cli
 from recon_lib.camera import Cameras
 from recon_lib.photos import silhouettes
 from recon_lib.photos.ingest import IngestConfig, check, read
@@ -62,6 +63,7 @@ READ = {
     "links_as_text": Wanted(("name_link",), real="-"),
     "mask_beside_suffix": Wanted(("mask_beside",), **JPEG),
     "mask_inverted": Wanted(("mask_inverted",), **JPEG),
+    "mask_numbered": Wanted(("mask_dark",), real="-", **JPEG),
     "mask_jpeg": Wanted(("mask_veil",), real="-", **JPEG),
     "mask_path": Wanted(("mask_named",), **JPEG),
     "mask_soft": Wanted(("mask_soft",), **JPEG),
@@ -131,6 +133,13 @@ def test_a_folder_of_this_kind_is_read_as_it_was_meant(tmp_path, kind):
         assert tuple(np.array(scene.names)[scene.held_out]) == wanted.held_out
 
 
+def test_inverted_masks_of_an_object_cut_by_the_border_are_noticed_and_masks_of_close_ups_are_kept(tmp_path):
+    for kind, inverted in (("mask_inverted_object_cut", True), ("mask_overflows", False)):
+        (tmp_path / kind).mkdir()
+        got = read(make(kind, tmp_path / kind), IngestConfig())
+        assert any(finding["kind"] == "mask_inverted" for finding in got.findings) == inverted
+
+
 def shot_of(name: str):
     """The kinds that rename their photos number them."""
     return shots()[int("".join(letter for letter in name.replace("(402)", "") if letter.isdigit())[-3:])]
@@ -190,6 +199,21 @@ def test_check_says_what_a_run_would_do_and_leaves_the_folder_as_it_was(tmp_path
         kinds = {finding["kind"] for finding in findings}
         assert ("mask_inverted" in kinds) == (kind == "mask_inverted") and bool(problems) == (kind == "three_missing")
     assert len(problems) == 1 and "3 files" in problems[0]
+
+
+@pytest.mark.parametrize(("kind", "code"), [("one_missing", 0), ("zipped", 0), ("downscaled_no_size", 2)])
+def test_recon_check_prints_what_is_read_guessed_left_out_and_refused(tmp_path, capsys, kind, code):
+    assert cli.main(["check", str(make(kind, tmp_path)), "--set", "1_ingest.holdout_every=0"]) == code
+    printed = capsys.readouterr()
+    rows = [line.split()[0] for line in printed.out.splitlines()]
+    assert "read" in rows and "guess" in rows and ("leave" in rows) == (kind == "one_missing")
+    assert ("a run would refuse this" in printed.err) == (code == 2)
+    assert ("holdout_every is 0" in printed.out) and len(printed.out.splitlines()) < 14
+
+
+def test_recon_check_takes_parameters_of_ingest_only(tmp_path, capsys):
+    assert cli.main(["check", str(tmp_path), "--set", "3_nvdiffrec.steps=1"]) == 2
+    assert "needed 1_ingest" in capsys.readouterr().err
 
 
 def test_up_of_an_arc_is_far_better_than_the_mean_of_the_cameras_ups():

@@ -25,6 +25,7 @@ LENSES = {
     "RADIAL_FISHEYE": [0.02, -0.004],
     "OPENCV_FISHEYE": [0.02, -0.004, 0.001, -0.0002],
     "THIN_PRISM_FISHEYE": [0.02, -0.004, 0.0, 0.0, 0.001, -0.0002, 0.0, 0.0],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [0.02, -0.004, 0.001, -0.0002, 0.0003, -0.0001, *[0.0] * 6],
 }
 
 
@@ -106,7 +107,7 @@ def test_the_radius_of_the_fold_is_where_the_distorted_radius_is_largest():
 
 def test_a_folding_lens_is_refused_by_its_numbers(tmp_path):
     write(tmp_path, ngp(tmp_path, k1=-3.0))
-    assert line_about(complaint(tmp_path), "3 files", "distortion: got (-3.0, 0.0, 0.0)", "fold")
+    assert line_about(complaint(tmp_path), "3 files", "distortion: got (-3.0, 0.0, 0.0, 0.0)", "fold")
 
 
 K = (100.0, 101.0, 60.0, 40.0)
@@ -123,7 +124,11 @@ def test_intrinsics_stay_where_a_strip_was_cut_off_right_and_below():
     assert followed.intrinsics == (100, 100, 60, 40) and followed.notes == (sizes.CROPPED,)
 
 
-@pytest.mark.parametrize(("photo", "all_alike"), [((60, 60), True), ((240, 80), True), ((60, 40), False)])
+@pytest.mark.parametrize(
+    ("photo", "all_alike"),
+    # The first was cut all around, or cut and shrunk: its principal point is the middle of what it was cut from.
+    [((116, 74), True), ((60, 60), True), ((240, 80), True), ((60, 40), False)],
+)
 def test_a_photo_of_another_shape_or_the_only_one_of_its_size_is_refused(photo, all_alike):
     with pytest.raises(ValueError, match=r"size: got .* needed 120 x 80"):
         sizes.follow(K, (120, 80), photo, all_alike)

@@ -23,7 +23,8 @@ MOST_FILES = 200_000
 LONGEST_LINK = 512  # bytes of a link written as text
 FOREIGN = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 IMAGE_FOLDERS = ("images", "input", "photos", "rgb", "imgs", "image")
-MASK_FOLDERS = ("masks", "mask")
+MASK_FOLDERS = ("masks", "mask", "mattes", "matte", "segmentation", "segmentations", "images_mask", "images_masks")
+MASK_SUFFIX = re.compile(r"(.+)[-_.]mask", re.IGNORECASE)
 # How a name was understood that is not a file's label letter by letter; `ingest` says it in words.
 CASE, EXTENSION, ROOT, LINK = "name_case", "name_extension", "name_root", "name_link"
 
@@ -140,7 +141,7 @@ def is_image(label: str) -> bool:
 def is_mask(label: str) -> bool:
     """Whether place or name say that the file is a mask."""
     inner = [part.casefold() for part in label.split("/")[:-1]]
-    return any(part in MASK_FOLDERS for part in inner) or bool(re.search(r"[_.]mask(\.\w+)?$", stem(label).casefold()))
+    return any(part in MASK_FOLDERS for part in inner) or bool(MASK_SUFFIX.fullmatch(stem(label)))
 
 
 def stem(label: str) -> str:
@@ -194,7 +195,10 @@ def find_photo(folder: Folder, given: str, base: str = "") -> Found:
         raise ValueError("got an absolute path, needed one inside the folder")
     if not inside:
         raise ValueError("got a path that leaves the folder, needed one inside the folder")
-    raise ValueError(f"got no such file{_nearest(folder, label)}, needed a photo, its extension may be left out")
+    broken = "a link that leads to " if os.path.islink(folder.root / label) else ""
+    raise ValueError(
+        f"got {broken}no such file{_nearest(folder, label)}, needed a photo, its extension may be left out"
+    )
 
 
 def _alike(folder: Folder, label: str) -> list[str]:
@@ -218,7 +222,7 @@ def _by_tail(folder: Folder, parts: list[str], base: str) -> list[str]:
     out = []
     for label in candidates:
         own = key(stem(label)).split("/")
-        bare = own[1:] if own[0] in IMAGE_FOLDERS else own
+        bare = own[1:] if re.sub(r"_\d+$", "", own[0]) in IMAGE_FOLDERS else own  # nerfstudio shrinks to images_2, …
         if any(short == long[-len(short) :] for a in (own, bare) for short, long in ((a, wanted), (wanted, a))):
             out.append(label)
     same = [f for f in out if key(f).endswith(key(parts[-1]))]

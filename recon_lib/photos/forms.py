@@ -10,7 +10,7 @@ import posixpath
 
 from recon_lib.photos import colmap, metashape, phones, plain, realityscan, transforms
 from recon_lib.photos.findings import finding, named
-from recon_lib.photos.folder import Folder, is_image, is_mask
+from recon_lib.photos.folder import IMAGE_FOLDERS, Folder, is_image, is_mask
 from recon_lib.photos.listing import Listing
 
 FORMS = """needed one of
@@ -70,7 +70,16 @@ def _read_photos(folder: Folder) -> Listing:
             )
         place = holding[0] if holding else ""
         listed = plain.read(folder, place)
+    if listed is not None and listed.unposed and (above := _cameras_above(folder)):
+        needed = f"the folder {folder.root.parent}, with cameras and photos"
+        raise ValueError(
+            f"{folder.root}: form: got the photos of cameras that lie one folder up, in {above}, needed {needed}"
+        )
     if listed is None:
+        if archives := [n for n in folder.labels if n.lower().endswith(".zip")]:
+            raise ValueError(
+                f"{folder.root}: photos: got the archive {archives[0]}, needed its path as the photos folder"
+            )
         if videos := [n for n in folder.labels if posixpath.splitext(n)[1].lower() in plain.VIDEOS]:
             needed = "photos: take its sharp frames with `recon frames VIDEO FOLDER`"
             raise ValueError(f"{folder.root}: photos: got the video {videos[0]}, needed {needed}")
@@ -79,6 +88,17 @@ def _read_photos(folder: Folder) -> Listing:
         text = f"cameras of a form that is not read ({named(unread)}): export a COLMAP model or transforms.json"
         listed = listed._replace(findings=(*listed.findings, finding("ignored", text, unread)))
     return _told(listed, place)
+
+
+def _cameras_above(folder: Folder) -> str | None:
+    """Cameras beside a folder images/, given as the photos folder by mistake; None if there are none."""
+    if folder.root.name.casefold() not in IMAGE_FOLDERS or not folder.follows_links:
+        return None
+    above = folder.root.parent
+    places = [place for place in (*colmap.USUAL, "colmap_text", "distorted/sparse/0") for end in ("bin", "txt")
+              if (above / place / f"images.{end}").is_file()]  # fmt: skip
+    named_in = sorted(path.name for path in above.glob("transforms*.json"))
+    return next(iter([*named_in, *places]), None)
 
 
 def _depth(place: str) -> int:

@@ -13,7 +13,21 @@ import numpy as np
 import torch
 
 from recon_lib.camera import Cameras
-from recon_lib.photos import archive, decode, findings, folder, listing, masks, matte, poses, sizes, turns, up, views
+from recon_lib.photos import (
+    archive,
+    decode,
+    findings,
+    folder,
+    listing,
+    masks,
+    matte,
+    poses,
+    sizes,
+    turns,
+    up,
+    values,
+    views,
+)
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.findings import Problem, finding
 from recon_lib.photos.scene import Scene
@@ -32,12 +46,14 @@ CONVERSIONS = decode.NOTES | {
     "mask_scaled": "with masks of another size, which were scaled to the photo's",
     matte.INVERTED: "with inverted masks (white all along the border): the black was taken for the object",
     matte.HARDENED: "with soft masks: the outline was put at half, as beyond it the colours are the background's",
+    matte.STRETCHED: "with masks of two dark values: the larger was taken for the object",
     matte.UNVEILED: "with masks stored as JPEG: near black was made black, near white white",
     turns.BY_SIZE: "with an EXIF orientation that was not applied, as their cameras have the size of the stored pixels",
     turns.BY_HULL: "with an EXIF orientation that sizes do not show: they lie as the silhouettes and edges agree best",
     turns.BY_HABIT: "with an EXIF orientation that neither sizes nor silhouettes show: they lie by the habit of such files",
     sizes.SCALED: "of another size than their cameras: shrunk after those were found, so the intrinsics were scaled",
     sizes.CROPPED: "of another size than their cameras: cropped on the right and below, so the intrinsics were kept",
+    values.R8: "with a k4, taken for the factor of r⁸ (nerfstudio, Metashape) and not for OpenCV's divisor",
     "shrunk": "shrunk to max_side",
     "undistorted": "freed of lens distortion",
     "cut": "seen by a fisheye lens in which half of the object lies outside of the pinhole photo",
@@ -49,8 +65,8 @@ CONVERSIONS = decode.NOTES | {
 
 # Kinds of findings for which something was guessed, and for which something was left out; all others are read as written.
 GUESSED = {
-    "layout", "up", "disagreement", "mask_scaled", folder.CASE, folder.EXTENSION, folder.ROOT, matte.INVERTED,
-    turns.BY_SIZE, turns.BY_HULL, turns.BY_HABIT, sizes.SCALED, sizes.CROPPED,
+    "layout", "up", "disagreement", "mask_scaled", folder.CASE, folder.EXTENSION, folder.ROOT, matte.INVERTED, matte.STRETCHED,
+    values.R8, turns.BY_SIZE, turns.BY_HULL, turns.BY_HABIT, sizes.SCALED, sizes.CROPPED,
 }  # fmt: skip
 LEFT_OUT = {"ignored", "missing"}
 

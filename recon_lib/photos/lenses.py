@@ -28,22 +28,21 @@ MODELS: dict[str, Callable[..., Lens]] = {
     "OPENCV_FISHEYE": lambda fx, fy, cx, cy, *k: Lens(fx, fy, cx, cy, distortion=Distortion(k, fisheye=True)),
 }
 
+# Fisheye models with tangential and thin-prism terms: where those stand, which must be 0, and where the radial ones stand.
+WITH_PRISM = {"THIN_PRISM_FISHEYE": (6, 7, 10, 11), "RAD_TAN_THIN_PRISM_FISHEYE": (10, 11, 12, 13, 14, 15)}
+RADIAL_OF = {"THIN_PRISM_FISHEYE": (4, 5, 8, 9), "RAD_TAN_THIN_PRISM_FISHEYE": (4, 5, 6, 7, 8, 9)}
+
 
 def of_colmap(model: str, parameters: tuple[float, ...]) -> Lens:
     """The lens. Raises ValueError, "field: got X, needed Y", for another model and for impossible numbers."""
     if not np.isfinite(parameters).all() or max(map(abs, parameters)) > 1e30:
         raise ValueError(f"camera: got parameters {list(parameters)}, needed finite ones and a positive focal length")
-    if model == "THIN_PRISM_FISHEYE":  # fx fy cx cy k1 k2 p1 p2 k3 k4 sx1 sy1
-        model, parameters = _without_prism(model, parameters)
-    if model not in MODELS:
+    if model in WITH_PRISM and not any(parameters[i] for i in WITH_PRISM[model]):
+        lens = MODELS["OPENCV_FISHEYE"](*parameters[:4], *(parameters[i] for i in RADIAL_OF[model]))
+    elif model in MODELS:
+        lens = MODELS[model](*parameters)
+    else:
         raise ValueError(f"camera model: got {model}, needed one of {', '.join(MODELS)}{UNDISTORT}")
-    lens = MODELS[model](*parameters)
     if min(lens.fx, lens.fy) <= 0:
         raise ValueError(f"camera: got parameters {list(parameters)}, needed finite ones and a positive focal length")
     return lens
-
-
-def _without_prism(model: str, parameters: tuple[float, ...]) -> tuple[str, tuple[float, ...]]:
-    """The same lens as OPENCV_FISHEYE where it has no tangential part and no thin prism."""
-    *pinhole, k1, k2, p1, p2, k3, k4, sx, sy = parameters
-    return (model, parameters) if any((p1, p2, sx, sy)) else ("OPENCV_FISHEYE", (*pinhole, k1, k2, k3, k4))

@@ -6,7 +6,6 @@ NAME.mask. So the mask of `images/a/b.jpg` may be `masks/images/a/b.png`, `masks
 `images/a/b_mask.png` and so on.
 """
 
-import re
 from collections import defaultdict
 from pathlib import PurePosixPath
 
@@ -33,7 +32,7 @@ def find(folder: Folder, listed: tuple[PosedPhoto, ...]) -> tuple[dict[str, tupl
         stem = folders.stem(label)
         if at is not None:
             in_folder[folders.key("/".join(stem.split("/")[at + 1 :]))].append(label)
-        elif of_photo := re.fullmatch(r"(.+)[_.]mask", stem, re.IGNORECASE):
+        elif of_photo := folders.MASK_SUFFIX.fullmatch(stem):
             beside[folders.key(of_photo[1])].append(label)
     for photo in listed:
         where, found = NAMED, [photo.mask] if photo.mask else []

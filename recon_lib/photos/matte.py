@@ -14,14 +14,21 @@ RIM_SHARE, RIM_REACH = (
     0.9,
     0.04,
 )  # so many of the grey pixels lie this near the outline, in image sides, if a rim is all that is grey
-BORDER_SHARE = 0.9  # of the photo's border lies in an inverted mask
+BORDER_SHARE = 0.6  # of the photo's border lies in an inverted mask
 # What was done to a mask; `ingest` says it in words.
-INVERTED, HARDENED, UNVEILED = "mask_inverted", "mask_soft", "mask_veil"
+INVERTED, HARDENED, UNVEILED, STRETCHED = "mask_inverted", "mask_soft", "mask_veil", "mask_dark"
 
 
 def is_inverted(masks: list[UInt8[np.ndarray, "_ _"]]) -> bool:
     """Whether most of the masks cover the border of their photos all around, and so show the background."""
     return sum(map(_covers_border, masks)) > len(masks) / 2
+
+
+def stretch(alpha: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """A mask of two dark values, as programs write that number their classes 0 and 1: the larger becomes 255."""
+    low, high = int(alpha.min()), int(alpha.max())
+    two = low < high <= 127 and ((alpha == low) | (alpha == high)).all()
+    return np.where(alpha == high, 255, 0).astype(np.uint8) if two else alpha
 
 
 def clean(

@@ -3,9 +3,10 @@
 Axes: B views, H W pixels of small masks, top row first.
 """
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt8
 
 from recon_lib import camera
 from recon_lib.camera import Cameras
@@ -13,6 +14,29 @@ from recon_lib.photos import framing
 
 POINTS = 72  # points a side of the grid that is carved
 SIDE = 40  # pixels of the long side of the small masks
+
+
+def small(alpha: UInt8[np.ndarray, "_ _"]) -> Bool[np.ndarray, "_ _"]:
+    """The mask at the size at which masks are compared."""
+    scale = min(1.0, SIDE / max(alpha.shape))
+    size = (max(1, round(alpha.shape[1] * scale)), max(1, round(alpha.shape[0] * scale)))
+    return cv2.resize(np.ascontiguousarray(alpha), size, interpolation=cv2.INTER_AREA) > 127
+
+
+def small_cameras(
+    poses: list[Float[np.ndarray, "4 4"]], intrinsics: list[tuple[float, float, float, float]], sizes: list[tuple[int, int]],
+    masks: list[Bool[np.ndarray, "_ _"]],
+) -> Cameras:  # fmt: skip
+    """The cameras of photos of these sizes, for their small masks."""
+    rows = []
+    for (fx, fy, cx, cy), (width, height), mask in zip(intrinsics, sizes, masks, strict=True):
+        sx, sy = mask.shape[1] / width, mask.shape[0] / height
+        rows.append([fx * sx, fy * sy, cx * sx, cy * sy])
+    return Cameras(
+        torch.from_numpy(np.stack(poses)).float(),
+        torch.tensor(rows, dtype=torch.float32),
+        torch.tensor([mask.shape[::-1] for mask in masks]),
+    )
 
 
 def agreement(masks: list[Bool[np.ndarray, "_ _"]], cameras: Cameras) -> float:

@@ -11,7 +11,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recon_lib.photos import decode, distortion, forms, listing, masks, matte, poses, sizes, splits, turns, up
+from recon_lib.photos import (
+    decode,
+    distortion,
+    forms,
+    listing,
+    masks,
+    matte,
+    poses,
+    silhouettes,
+    sizes,
+    splits,
+    turns,
+    up,
+)
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.findings import Problem, finding, named, of_error, problem
 from recon_lib.photos.folder import Folder
@@ -20,6 +33,7 @@ from recon_lib.photos.sizes import Size
 from recon_lib.photos.turns import Lying, Turnable
 
 MOST_MASKS = 12  # are decoded to see whether they are inverted
+ONE_BODY = 0.85  # agreement of silhouettes that are those of one body
 
 
 class Planned(NamedTuple):
@@ -29,6 +43,7 @@ class Planned(NamedTuple):
     lying: Lying
     mask: str | None
     stored: Size | None  # size of the stored pixels to shrink to; None: as they are
+    size: Size  # of the turned, shrunk photo
     mask_lossy: bool
     intrinsics: sizes.Intrinsics | None  # fx fy cx cy of the turned, shrunk photo
     notes: tuple[str, ...]  # keys of ingest.CONVERSIONS
@@ -170,7 +185,7 @@ def _plan(
             notes += ("mask_scaled",)
         notes += ("shrunk",) if small != size else ()
         lossy = view.mask_header is not None and view.mask_header.is_lossy
-        planned.append(Planned(view.photo, lying, mask, stored if small != size else None, lossy, k, notes))
+        planned.append(Planned(view.photo, lying, mask, stored if small != size else None, small, lossy, k, notes))
     return planned, problems
 
 
@@ -210,12 +225,21 @@ def _shrunk(size: Size, max_side: int) -> Size:
 
 
 def _inverted(folder: Folder, planned: list[Planned]) -> bool:
+    """Whether the masks look inverted and, where there are cameras, one body can have all the silhouettes in black."""
     masked = [one for one in planned if one.mask is not None]
     few = masked[:: max(1, len(masked) // MOST_MASKS)]
     try:
-        return bool(few) and matte.is_inverted([decode.read_mask(folder.path(one.mask), 1) for one in few])
+        alphas = [decode.read_mask(folder.path(one.mask), one.lying.mask) for one in few]
     except ValueError:  # decoding names the damaged file
         return False
+    if not few or not matte.is_inverted(alphas):
+        return False
+    if few[0].intrinsics is None:
+        return True
+    black = [silhouettes.small(255 - alpha) for alpha in alphas]
+    poses_of, k = [one.photo.T_world_cam for one in few], [one.intrinsics for one in few]
+    cameras = silhouettes.small_cameras(poses_of, k, [one.size for one in few], black)
+    return silhouettes.agreement(black, cameras) > ONE_BODY
 
 
 def _ignored(folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]]) -> list[dict]:

@@ -146,6 +146,7 @@ def _read_frames(
         lens, size = values.read_lens(tables, problems), values.read_size(tables, problems)
         held = values.read_flag(found.label, frame, "held_out", problems) or held_out
         pose = np.eye(4) if pose is None else pose
+        notes += (values.R8,) if any(lens.distortion.radial[3:]) and not lens.distortion.fisheye else ()
         mask = _find_mask(folder, found.label, frame, base, problems)
         photos.append(PosedPhoto(found.label, path, pose, lens, size, held, mask, (*found.notes, *notes)))
     return photos, missing, problems

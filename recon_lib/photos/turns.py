@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Bool, UInt8
 
-from recon_lib.camera import Cameras
 from recon_lib.photos import decode, listing, silhouettes
 from recon_lib.photos.decode import Header, turned
 from recon_lib.photos.listing import PosedPhoto
@@ -74,9 +72,11 @@ def decide(views: list[Turnable], stored_pixels: bool) -> list[Lying]:
 def _by_size(view: Turnable) -> bool | None:
     """Whether the camera has the upright size (True) or the stored one (False); None where the sizes do not tell."""
     stored, upright = view.header.stored_size, view.header.upright_size
-    if view.photo.size is None or stored == upright:
+    lens = view.photo.lens
+    given = view.photo.size or (None if lens is None or not lens.cx or not lens.cy else (2 * lens.cx, 2 * lens.cy))
+    if given is None or stored == upright or min(given) <= 0:
         return None
-    aspect = np.log(view.photo.size[0] / view.photo.size[1])
+    aspect = np.log(given[0] / given[1])
     stored_off, upright_off = (abs(np.log(size[0] / size[1]) - aspect) for size in (stored, upright))
     return bool(upright_off < stored_off)
 
@@ -111,8 +111,12 @@ def _look(views: list[Turnable], lying: list[Lying], open_ones: list[int]) -> li
     masks = []
     for k in range(max(map(len, kinds))):
         turns = [kind[min(k, len(kind) - 1)] for kind in kinds] + [lying[i].mask for i in fixed]
-        masks.append([_small(alpha, turn) for alpha, turn in zip(alphas, turns, strict=True)])
-    cameras = _small_cameras([views[i] for i in chosen], masks[0])
+        masks.append([turned(silhouettes.small(alpha), turn) for alpha, turn in zip(alphas, turns, strict=True)])
+    seen = [views[i] for i in chosen]
+    sizes = [view.photo.size or view.header.stored_size for view in seen]
+    intrinsics = [listing.intrinsics(view.photo.lens, *size) for view, size in zip(seen, sizes, strict=True)]
+    poses = [view.photo.T_world_cam for view in seen]
+    cameras = silhouettes.small_cameras(poses, intrinsics, sizes, masks[0])
     best = _clearly_best([silhouettes.agreement(tried, cameras) for tried in masks])
     out = []
     upright = _upright_by_edges([views[i] for i in few], alphas[: len(few)], kinds, best)
@@ -176,28 +180,10 @@ def _alpha(view: Turnable) -> np.ndarray:
     return decode.read_mask(view.mask, 1, _fit(view.mask_header.stored_size))
 
 
-def _fit(size: tuple[int, int], side: int = EDGES) -> tuple[int, int]:
-    """The size, shrunk to a long side of at most `side`."""
-    scale = min(1.0, side / max(size))
+def _fit(size: tuple[int, int]) -> tuple[int, int]:
+    """The size, shrunk to a long side of at most EDGES."""
+    scale = min(1.0, EDGES / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _small(alpha: np.ndarray, turn: int) -> np.ndarray:
-    size = _fit(alpha.shape[::-1], silhouettes.SIDE)
-    return turned(cv2.resize(np.ascontiguousarray(alpha), size, interpolation=cv2.INTER_AREA), turn) > 127
-
-
-def _small_cameras(views: list[Turnable], masks: list[np.ndarray]) -> Cameras:
-    """The photos' cameras for the small masks."""
-    rows = []
-    for view, mask in zip(views, masks, strict=True):
-        full = view.photo.size or view.header.stored_size
-        k = listing.intrinsics(view.photo.lens, *full)
-        sx, sy = mask.shape[1] / full[0], mask.shape[0] / full[1]
-        rows.append([k[0] * sx, k[1] * sy, k[2] * sx, k[3] * sy])
-    poses = np.stack([view.photo.T_world_cam for view in views])
-    sizes = torch.tensor([mask.shape[::-1] for mask in masks])
-    return Cameras(torch.from_numpy(poses).float(), torch.tensor(rows, dtype=torch.float32), sizes)
 
 
 def _spread(items: list[int], count: int) -> list[int]:

@@ -16,6 +16,7 @@ from recon_lib.photos.listing import Lens
 OTHER_MODELS = ("ftheta_p0", "ftheta_p1", "latlong", "equirectangular", "orthographic", "k5", "k6")
 PINHOLE_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "perspective")
 FISHEYE_MODELS = ("OPENCV_FISHEYE",)
+R8 = "lens_k4"  # a photo whose lens has a k4; `ingest` says it in words
 OF_LENS = ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y")
 
 
@@ -64,7 +65,7 @@ def read_lens(tables: Tables, problems: list[Problem]) -> Lens:
     for key in OTHER_MODELS:
         value, file = tables.find(key)
         if value not in (None, False, 0):
-            needed = f"0: a pinhole with k1 k2 k3 p1 p2, or OPENCV_FISHEYE{UNDISTORT}"
+            needed = f"0: a pinhole with k1 … k4 p1 p2, or OPENCV_FISHEYE{UNDISTORT}"
             problems.append(problem(file, key, describe(value), needed))
     model, _ = tables.find("camera_model")
     flag, of_flag = tables.find("is_fisheye")
@@ -93,13 +94,10 @@ def read_lens(tables: Tables, problems: list[Problem]) -> Lens:
     k1, k2, k3, k4, p1, p2 = (number(key) or 0.0 for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     if not {"fl_x", "camera_angle_x"} & (frame.keys() | top.keys()):
         problems.append(problem(tables.name, "fl_x", "neither fl_x nor camera_angle_x", "one of the two keys"))
-    if k4 and not fisheye:
-        # OpenCV divides by 1 + k4 r², Metashape and nerfstudio multiply r⁸ by it.
-        file = tables.find("k4")[1]
-        problems.append(problem(file, "k4", k4, f"0, as programs do not agree on what it means{UNDISTORT}"))
     if len(problems) > before:
         return Lens(fx=1.0)
-    lens = Distortion((k1, k2, k3, k4), fisheye=True) if fisheye else Distortion((k1, k2, k3), (p1, p2))
+    # In these files k4 is r⁸'s, as nerfstudio and Metashape have it; OpenCV's k4, a divisor, comes with k5 and k6.
+    lens = Distortion((k1, k2, k3, k4), (0.0, 0.0) if fisheye else (p1, p2), fisheye=fisheye)
     return Lens(fx, fy, cx, cy, fov_x, fov_y, lens)
 
 

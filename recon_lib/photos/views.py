@@ -58,6 +58,9 @@ def _read(found: Survey, planned: Planned) -> View:
         raise ValueError("mask: got neither transparency nor a mask file, needed one of them")
     else:
         alpha = rgba[..., 3]
+    stretched = alpha if planned.mask is None else matte.stretch(alpha)
+    notes += () if stretched is alpha else (matte.STRETCHED,)
+    alpha = stretched
     decode.check_mask(alpha)
     alpha, cleaned = matte.clean(alpha, found.inverted and planned.mask is not None, planned.mask_lossy)
     decode.check_mask(alpha)
