@@ -13,7 +13,7 @@ import torch
 
 from recon_lib.camera import from_opencv
 from recon_lib.photos import colmap_files, lenses, listing, poses
-from recon_lib.photos.findings import Problem, finding, named, of_error, problem
+from recon_lib.photos.findings import Problem, counted, finding, named, of_error, problem
 from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Listing, PosedPhoto
 from recon_lib.photos.up import MEASURED
@@ -102,12 +102,14 @@ def read(folder: Folder, candidates: list[Model], max_bytes: float) -> Listing:
             continue
         photos.append(PosedPhoto(found.label, path, T_world_cam, lens, size, None, notes=(*found.notes, *notes)))
     where = posixpath.join(model.place, f"*.{model.end}")
-    findings = [finding("cameras", f"{len(photos)} posed photos from the COLMAP model {where}")]
+    findings = [finding("cameras", f"{counted(len(photos), 'posed photo')} from the COLMAP model {where}")]
     if base not in ("", "images"):
         findings.append(finding("cameras", f"the photos of the COLMAP model are in {base}/"))
     if len(candidates) > 1:
         others = [posixpath.join(m.place, f"*.{m.end}") for m in candidates[1:]]
-        findings.append(finding("ignored", f"{len(others)} other COLMAP models not read ({named(others)})", others))
+        findings.append(
+            finding("ignored", f"{counted(len(others), 'other COLMAP model')} not read ({named(others)})", others)
+        )
     return Listing(
         tuple(photos), tuple(problems), tuple(findings), None, MEASURED, stored_pixels=True, missing=tuple(missing)
     )

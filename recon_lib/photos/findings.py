@@ -66,6 +66,11 @@ def lines(problems: Iterable[Problem]) -> list[str]:
     return out
 
 
+def counted(count: int, noun: str) -> str:
+    """The number with the noun, which gets an s for all numbers but one."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def named(files: list[str]) -> str:
     """The first few of the names, with dots where there are more."""
     return ", ".join(files[:NAMED]) + (", …" if len(files) > NAMED else "")

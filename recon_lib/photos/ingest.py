@@ -110,7 +110,7 @@ def _refuse(path: Path, problems: tuple[Problem, ...] | list[Problem]) -> None:
     """Raises one ValueError with all problems, if there are any."""
     if problems:
         count = len(dict.fromkeys(problems))
-        raise ValueError("\n".join([f"{path}: {count} problem{'s' * (count > 1)}", *findings.lines(problems)]))
+        raise ValueError("\n".join([f"{path}: {findings.counted(count, 'problem')}", *findings.lines(problems)]))
 
 
 def _told(notes: list[tuple[str, ...]], found: Survey) -> list[dict]:
@@ -120,7 +120,7 @@ def _told(notes: list[tuple[str, ...]], found: Survey) -> list[dict]:
         for note in of_photo:
             by_note[note].append(planned.photo.label)
     return [
-        finding(note, f"{len(files)} photo{'s' * (len(files) > 1)} {CONVERSIONS[note]}", files)
+        finding(note, f"{findings.counted(len(files), 'photo')} {CONVERSIONS[note]}", files)
         for note, files in by_note.items()
     ]
 

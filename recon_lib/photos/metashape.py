@@ -14,7 +14,7 @@ from defusedxml import ElementTree as xml
 
 from recon_lib.photos import listing
 from recon_lib.photos.distortion import Distortion
-from recon_lib.photos.findings import Problem, finding, problem
+from recon_lib.photos.findings import Problem, counted, finding, problem
 from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Entry, Lens, Listing
 from recon_lib.photos.up import MEASURED
@@ -58,10 +58,12 @@ def read(folder: Folder, label: str, max_bytes: float) -> Listing:
         return _refused(problem(label, "cameras", e, "sensors with a calibration, and cameras with a transform"))
     photos, missing, problems = listing.gather(folder, entries, posixpath.dirname(label))
     findings = [
-        finding("cameras", f"{len(photos)} posed photos from Metashape's {label}, in the chunk's own coordinates")
+        finding(
+            "cameras", f"{counted(len(photos), 'posed photo')} from Metashape's {label}, in the chunk's own coordinates"
+        )
     ]
     if unposed:
-        findings.append(finding("ignored", f"{unposed} cameras of {label} have no pose"))
+        findings.append(finding("ignored", f"{counted(unposed, 'camera')} of {label} left out: no pose"))
     return Listing(
         tuple(photos), tuple(problems), tuple(findings), None, MEASURED, stored_pixels=True,
         missing=tuple(missing), sources=(label,),

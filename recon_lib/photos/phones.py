@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from recon_lib.photos import folder as folders
 from recon_lib.photos import listing, transforms
-from recon_lib.photos.findings import Problem, finding, problem
+from recon_lib.photos.findings import Problem, counted, finding, problem
 from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Entry, Lens, Listing
 from recon_lib.photos.values import is_number
@@ -101,7 +101,7 @@ def _listed(
     folder: Folder, entries: list[Entry], base: str, problems: list[Problem], source: str, sources: tuple[str, ...]
 ) -> Listing:
     photos, missing, wrong = listing.gather(folder, entries, base)
-    said = (finding("cameras", f"{len(photos)} posed photos from {source}"),)
+    said = (finding("cameras", f"{counted(len(photos), 'posed photo')} from {source}"),)
     up = np.array([0.0, 1.0, 0.0])
     return Listing(
         tuple(photos), (*problems, *wrong), said, up, "y, ARKit's", True, missing=tuple(missing), sources=sources

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from recon_lib.photos import decode, listing
 from recon_lib.photos.distortion import Distortion
-from recon_lib.photos.findings import Problem, finding, problem
+from recon_lib.photos.findings import Problem, counted, finding, problem
 from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Entry, Lens, Listing
 
@@ -55,7 +55,7 @@ def read(folder: Folder, label: str, max_bytes: float) -> Listing:
             got = f"got {','.join(row)[:80]!r} ({e})"
             problems.append(Problem(label, f"line {number}: {got}, needed numbers for {', '.join(columns[1:])}"))
     photos, missing, wrong = listing.gather(folder, entries, base)
-    text = f"{len(photos)} posed photos from RealityScan's {label}"
+    text = f"{counted(len(photos), 'posed photo')} from RealityScan's {label}"
     up, source = np.array([0.0, 0.0, 1.0]), "z, as in all its exports"
     return Listing(
         tuple(photos), (*problems, *wrong), (finding("cameras", text),), up, source, True,

@@ -26,7 +26,7 @@ from recon_lib.photos import (
     up,
 )
 from recon_lib.photos.config import IngestConfig
-from recon_lib.photos.findings import Problem, finding, named, of_error, problem
+from recon_lib.photos.findings import Problem, counted, finding, named, of_error, problem
 from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Listing, PosedPhoto
 from recon_lib.photos.sizes import Size
@@ -86,7 +86,7 @@ def survey(folder: Folder, config: IngestConfig) -> Survey:
     labels = [photo.label for photo in listed.photos]
     if labels:
         held = [label for label, out in zip(labels, split.held_out, strict=True) if out]
-        found.append(finding("photos", f"{len(labels)} photos used", labels))
+        found.append(finding("photos", f"{counted(len(labels), 'photo')} used", labels))
         found.append(finding("split", f"{len(held)} of {len(labels)} photos held out: {split.rule}", held))
         found += up_findings
     if offset.any():
@@ -108,7 +108,7 @@ def _missing(listed: Listing) -> list[dict]:
         return []
     files = [one.file for one in listed.missing]
     all_of = len(listed.missing) + len(listed.photos)
-    text = f"{len(files)} of {all_of} cameras have no photo and were left out ({named(files)})"
+    text = f"{len(files)} of {all_of} cameras left out, as they have no photo ({named(files)})"
     return [finding("missing", text, files)]
 
 
@@ -248,10 +248,11 @@ def _ignored(folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]
     rest = [label for label in rest if label not in listed.sources]
     kinds = defaultdict(list)
     for label in rest:
-        kinds["photos without a camera" if forms.looks_like_photo(label, listed) else "files"].append(label)
-    found = [
-        finding("ignored", f"{len(names)} {kind} not used ({named(names)})", names) for kind, names in kinds.items()
-    ]
+        kinds[", as no camera names them" if forms.looks_like_photo(label, listed) else ""].append(label)
+    found = []
+    for why, names in kinds.items():
+        text = f"{counted(len(names), 'file')} not used{why} ({named(names)})"
+        found.append(finding("ignored", text, names))
     if folder.hidden:
-        found.append(finding("ignored", f"{len(folder.hidden)} hidden files not looked at", folder.hidden))
+        found.append(finding("ignored", f"{counted(len(folder.hidden), 'hidden file')} not looked at", folder.hidden))
     return found

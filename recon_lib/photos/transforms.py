@@ -14,7 +14,7 @@ import posixpath
 import numpy as np
 
 from recon_lib.photos import listing, values
-from recon_lib.photos.findings import Problem, finding, named, problem
+from recon_lib.photos.findings import Problem, counted, finding, named, problem
 from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Listing, PosedPhoto
 from recon_lib.photos.values import Tables, describe
@@ -57,12 +57,14 @@ def read(folder: Folder, place: str, max_bytes: float) -> Listing:
         frames = data.get("frames") if isinstance(data.get("frames"), list) else []
         marked = [table for table in (data, *frames) if isinstance(table, dict) and table.keys() & set(COLMAP_MARKS)]
         from_colmap = from_colmap or bool(marked)
-        findings.append(finding("cameras", f"{len(more)} posed photos from {name}"))
+        findings.append(finding("cameras", f"{counted(len(more), 'posed photo')} from {name}"))
         if unlisted := len(frames) - len(more) - len(without):
-            text = f"{unlisted} frames of {name} are in none of its lists {', '.join(LISTS)}, and were left out"
+            text = f"{counted(unlisted, 'frame')} of {name} left out: in none of its lists {', '.join(LISTS)}"
             findings += [finding("ignored", text)] if not wrong else []
     if unread := [name for name in names if name not in dict(files)]:
-        findings.append(finding("ignored", f"{len(unread)} files of cameras not read ({named(unread)})", unread))
+        findings.append(
+            finding("ignored", f"{counted(len(unread), 'file')} of cameras not read ({named(unread)})", unread)
+        )
     unique = tuple(dict.fromkeys(problems))
     return Listing(
         tuple(photos), unique, tuple(findings), up, up_source, firm, canonical, False, from_colmap, tuple(missing)
