@@ -46,17 +46,15 @@ def models(folder: Folder) -> list[Model]:
                 size = folder.path(images).stat().st_size if folder.has(images) and folder.path(images) else 0
                 found.append(Model(place, end, size))
                 break
-    order = {place: i for i, place in enumerate(USUAL)}
-    siblings = {model.place: max(m.bytes for m in found if _group(m) == _group(model)) for model in found}
-    return sorted(
-        found,
-        key=lambda m: (
-            order.get(_group(m) + "/0" * (_group(m) != m.place), len(order)),
-            m.bytes < siblings[m.place],
-            len(m.place),
-            m.place,
-        ),
-    )
+    largest = {_group(model): max(m.bytes for m in found if _group(m) == _group(model)) for model in found}
+
+    def rank(model: Model) -> tuple:
+        group = _group(model)
+        usual = model.place if group == model.place else f"{group}/0"
+        at = USUAL.index(usual) if usual in USUAL else len(USUAL)
+        return at, model.bytes < largest[group], len(model.place), model.place
+
+    return sorted(found, key=rank)
 
 
 def _group(model: Model) -> str:

@@ -13,7 +13,6 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,15 +22,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageChops, ImageCms, ImageFile, features
 
-NEEDED = "PNG, JPEG, WebP or AVIF"
-CONVERT = {  # what to do with a file that cannot be read as it is
-    "a HEIC image": "; install pillow-heif, or convert with `heif-convert PHOTO.heic PHOTO.jpg`",
-    "an AVIF image": "; convert with `avifdec PHOTO.avif PHOTO.png`",
-    "a TIFF": "; convert with `magick PHOTO.tif PHOTO.png`",
-    "a video": "; take its frames with `recon frames VIDEO FOLDER`",
-}
-ORIENTATION_TAG = 0x0112
-EXIF_IN_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 # What Pillow raises on damaged files, found by flipping bytes: it has no common class for that.
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, MemoryError,
@@ -59,57 +49,6 @@ UPRIGHT = {
 }
 # A 16-bit PNG's raw mode -> the mode, and raw mode, under which Pillow keeps the low bytes that it drops otherwise
 LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
-# first bytes of files that people mistake for photos
-SIGNATURES = {
-    b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
-    b"PK\3\4": "a ZIP archive", b"\0\0\1\0": "an icon", b"8BPS": "a Photoshop file", b"#?RADIANCE": "an HDR image",
-    b"v/1\1": "an OpenEXR image", b"version https://git-lfs": "a Git LFS pointer",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Header:
-    """What is known of an image file before its pixels are decoded."""
-
-    stored_size: tuple[int, int]  # width height, before EXIF orientation
-    orientation: int  # EXIF's 1 to 8
-    bytes: int
-    has_alpha: bool  # some pixels may be transparent
-    is_lossy: bool  # stored as JPEG
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height after EXIF orientation."""
-        return self.stored_size[::-1] if self.orientation >= 5 else self.stored_size
-
-
-def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
-    """Checks type and size before any pixel is decoded.
-
-    Raises ValueError for a file that is too large, empty, damaged, an animation, or of another type.
-    """
-    length = path.stat().st_size
-    if length > max_mb * 1e6:
-        raise ValueError(f"bytes: got {length / 1e6:.1f} MB, needed at most {max_mb:g} MB")
-    if length == 0:
-        raise ValueError(f"type: got an empty file, needed {NEEDED}")
-    with _report_damage("header"), _open_image(path) as image:
-        if image is None:
-            kind = _kind(path)
-            raise ValueError(f"type: got {kind}, needed {NEEDED}{CONVERT.get(kind, '')}")
-        width, height = image.size
-        if width * height > max_megapixels * 1e6:
-            raise ValueError(f"pixels: got {width} x {height}, needed at most {max_megapixels:g} megapixels")
-        frames = getattr(image, "n_frames", 1)
-        # A multi-picture JPEG is how phones store a photo: the first picture is the photo.
-        if frames > 1 and image.format not in ("MPO", "HEIF"):
-            raise ValueError(f"frames: got an animation of {frames}, needed a single picture")
-        # Pillow decodes a whole PNG to look for EXIF behind its pixels, so that is done only where there is some.
-        may_turn = image.format != "PNG" or any(mark in path.read_bytes() for mark in EXIF_IN_PNG)
-        orientation = image.getexif().get(ORIENTATION_TAG, 1) if may_turn else 1
-        has_alpha = "A" in image.getbands() or "transparency" in image.info
-        is_lossy = image.format in ("JPEG", "MPO")
-    return Header((width, height), orientation if orientation in UPRIGHT else 1, length, has_alpha, is_lossy)
 
 
 def read_rgba(
@@ -119,7 +58,7 @@ def read_rgba(
 
     Raises ValueError for a damaged file.
     """
-    with _report_damage("pixels"):
+    with report_damage("pixels"):
         rgba, notes = _decode(path.read_bytes(), size)
         if size is not None and rgba.shape[1::-1] != size:
             rgba = _shrink(rgba, size)
@@ -133,7 +72,7 @@ def read_mask(path: Path, turn: int, size: tuple[int, int] | None = None) -> UIn
 
     Raises ValueError for a damaged file.
     """
-    with _report_damage("pixels"):
+    with report_damage("pixels"):
         alpha = _decode_grey(path, size)
     if size is not None and alpha.shape[::-1] != size:
         grows = size[0] > alpha.shape[1]
@@ -142,7 +81,7 @@ def read_mask(path: Path, turn: int, size: tuple[int, int] | None = None) -> UIn
 
 
 def _decode_grey(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    with _open_image(path) as image:
+    with open_image(path) as image:
         # The usual mask needs no detour over four channels, of which a dozen megapixels take much memory.
         if image.mode in ("1", "L") and not image.info.keys() & {"transparency", "icc_profile"}:
             return np.asarray(image.convert("L"))
@@ -180,7 +119,7 @@ def check_mask(alpha: UInt8[np.ndarray, "H W"]) -> None:
 
 def _decode(data: bytes, size: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
     """The pixels as stored. A JPEG may come at half, a quarter or an eighth of its size where that is no less than `size`."""
-    with _open_image(io.BytesIO(data)) as file:
+    with open_image(io.BytesIO(data)) as file:
         image: Image.Image = file
         if size is not None and file.format == "JPEG" and file.width % 8 == 0 and file.height % 8 == 0:
             file.draft(None, size)
@@ -214,7 +153,7 @@ def _round_to_eight_bits(data: bytes, image: ImageFile.ImageFile, raw_mode: str)
         four = np.asarray(image).astype(np.uint32)
         deep = four[..., ::2] * 256 + four[..., 1::2]
     else:
-        with _open_image(io.BytesIO(data)) as low:
+        with open_image(io.BytesIO(data)) as low:
             low.tile = [low.tile[0]._replace(args=LOW_BYTES[raw_mode])]
             deep = np.asarray(image).astype(np.uint32) * 256 + np.asarray(low)
     key = image.info.get("transparency")
@@ -238,7 +177,7 @@ def _to_srgb(rgba: np.ndarray, profile: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 @contextmanager
-def _open_image(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
+def open_image(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
     """Yields Pillow's image, or None if the content is of no known format; closes it at the end of the `with` block."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large sizes and odd EXIF; what matters is refused elsewhere
@@ -266,7 +205,8 @@ def _formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _report_damage(field: str) -> Iterator[None]:
+def report_damage(field: str) -> Iterator[None]:
+    """Raises what goes wrong with a damaged file within the `with` block as a ValueError about `field`."""
     try:
         yield
     except Image.DecompressionBombError as e:
@@ -275,24 +215,3 @@ def _report_damage(field: str) -> Iterator[None]:
         if isinstance(e, ValueError) and ": got " in str(e):  # already one of this module's own errors
             raise
         raise ValueError(f"{field}: got a damaged file ({type(e).__name__}: {e}), needed a whole one") from e
-
-
-def _kind(path: Path) -> str:
-    """What a file that is not a photo seems to be, in words."""
-    with path.open("rb") as file:
-        start = file.read(512)
-    for signature, kind in SIGNATURES.items():
-        if start.startswith(signature):
-            return kind
-    if start[4:8] == b"ftyp":
-        brand = start[8:12]
-        return (
-            "a HEIC image" if brand[:2] in (b"he", b"mi", b"ms") else "an AVIF image" if brand == b"avif" else "a video"
-        )
-    if start.startswith((b"\x89PNG", b"\xff\xd8", b"RIFF")):
-        return "a damaged header"
-    try:
-        text = start[:500].decode("utf-8", errors="strict" if len(start) < 500 else "ignore")
-    except UnicodeDecodeError:
-        return "unknown binary content"
-    return "an SVG drawing" if "<svg" in text else "text" if text.isprintable() or "\n" in text else "unknown content"

@@ -11,7 +11,7 @@ import posixpath
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from recon_lib.photos import decode, listing
+from recon_lib.photos import headers, listing
 from recon_lib.photos.distortion import Distortion
 from recon_lib.photos.findings import Problem, counted, finding, problem
 from recon_lib.photos.folder import Folder
@@ -80,7 +80,7 @@ def _lens(folder: Folder, name: str, base: str, values: dict[str, float]) -> Len
     """The lens in pixels, for which the photo's size is read; a lens for no photo where there is none."""
     try:
         _, path = listing.find(folder, name, base)
-        width, height = decode.read_header(path, np.inf, np.inf).stored_size
+        width, height = headers.read_header(path, np.inf, np.inf).stored_size
     except ValueError:
         return Lens(fx=1.0)  # `gather` and the headers tell what is wrong with the photo
     scale = max(width, height) / FILM_MM

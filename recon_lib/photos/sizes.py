@@ -53,12 +53,15 @@ def follow(intrinsics: Intrinsics, of: Size, photo: Size, all_alike: bool) -> Fo
     raise ValueError(f"{wrong}; nor does the principal point ({cx:g}, {cy:g}) tell how the photo was shrunk or cropped")
 
 
-def check_principal_point(intrinsics: Intrinsics, photo: Size) -> None:
-    """Raises ValueError for a principal point outside the photo, or far from its middle where a larger photo has its middle."""
+def check_principal_point(intrinsics: Intrinsics, photo: Size, is_given: bool) -> None:
+    """Raises ValueError for a principal point outside the photo.
+
+    Unless the camera's size `is_given`, also for one in the middle of a larger photo of the same shape.
+    """
     _, _, cx, cy = intrinsics
     scale = cx * 2 / photo[0]
     alike = abs(cy * 2 / photo[1] / scale - 1) < SAME if scale else False
-    if 0 < cx < photo[0] and 0 < cy < photo[1] and not (alike and scale > FAR_OFF):
+    if 0 < cx < photo[0] and 0 < cy < photo[1] and (is_given or not (alike and scale > FAR_OFF)):
         return
     hint = ""
     if scale > 1 and alike:

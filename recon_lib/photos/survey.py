@@ -15,6 +15,7 @@ from recon_lib.photos import (
     decode,
     distortion,
     forms,
+    headers,
     listing,
     masks,
     matte,
@@ -28,6 +29,7 @@ from recon_lib.photos import (
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.findings import Problem, counted, finding, named, of_error, problem
 from recon_lib.photos.folder import Folder
+from recon_lib.photos.headers import Header
 from recon_lib.photos.listing import Listing, PosedPhoto
 from recon_lib.photos.sizes import Size
 from recon_lib.photos.turns import Lying, Turnable
@@ -70,9 +72,9 @@ def survey(folder: Folder, config: IngestConfig) -> Survey:
     problems = [*listed.problems, *listing.check_missing(listed)]
     mask_of, unclear = masks.find(folder, listed.photos)
     problems += [*unclear, *listing.duplicates(listed.photos)]
-    headers, wrong = _read_headers(folder, listed, mask_of, config)
+    found_headers, wrong = _read_headers(folder, listed, mask_of, config)
     problems += wrong
-    planned, wrong = _plan(folder, listed, mask_of, headers, config)
+    planned, wrong = _plan(folder, listed, mask_of, found_headers, config)
     problems += wrong
     T = np.stack([photo.T_world_cam for photo in listed.photos]) if _posed(listed) else np.zeros((0, 4, 4))
     direction, up_findings, wrong = up.choose(listed, T, config.up)
@@ -114,13 +116,13 @@ def _missing(listed: Listing) -> list[dict]:
 
 def _read_headers(
     folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]], config: IngestConfig
-) -> tuple[dict[str, decode.Header], list[Problem]]:
+) -> tuple[dict[str, Header], list[Problem]]:
     """The headers of photos and masks by label, as far as they can be read, and the problems."""
     found, problems = {}, []
     of_masks = {mask: folder.path(mask) for mask, _ in mask_of.values()}
     for label, path in ({photo.label: photo.path for photo in listed.photos} | of_masks).items():
         try:
-            found[label] = decode.read_header(path, config.max_file_mb, config.max_megapixels)
+            found[label] = headers.read_header(path, config.max_file_mb, config.max_megapixels)
         except ValueError as e:
             problems += of_error(label, e)
     for field, total, limit, unit in (
@@ -145,21 +147,21 @@ def _read_headers(
 
 
 def _plan(
-    folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]], headers: dict[str, decode.Header],
+    folder: Folder, listed: Listing, mask_of: dict[str, tuple[str, str]], header_of: dict[str, Header],
     config: IngestConfig,
 ) -> tuple[list[Planned], list[Problem]]:  # fmt: skip
     problems = []
     turnable = []
     for photo in listed.photos:
         mask = mask_of.get(photo.label, (None,))[0]
-        header = headers.get(photo.label)
-        if header is None or (mask is not None and mask not in headers):
+        header = header_of.get(photo.label)
+        if header is None or (mask is not None and mask not in header_of):
             continue
         if mask is None and not header.has_alpha:
             problems.append(problem(photo.label, "mask", f"neither {masks.TRIED}", "one of them"))
             continue
         path = None if mask is None else folder.path(mask)
-        turnable.append(Turnable(photo, header, path, None if mask is None else headers[mask]))
+        turnable.append(Turnable(photo, header, path, None if mask is None else header_of[mask]))
     try:
         lyings = turns.decide(turnable, listed.stored_pixels)
     except ValueError:  # a damaged file among those that were looked at; decoding names it
@@ -195,7 +197,7 @@ def _intrinsics(view: Turnable, size: Size, exact: set[Size | None]) -> tuple[si
         return None, ()
     given = photo.size or size
     k, notes = sizes.follow(listing.intrinsics(photo.lens, *given), given, size, given not in exact)
-    sizes.check_principal_point(k, size)
+    sizes.check_principal_point(k, size, photo.size is not None)
     if not photo.lens.distortion.is_none and distortion.folds(photo.lens.distortion, k, *size):
         lens = photo.lens.distortion
         raise ValueError(

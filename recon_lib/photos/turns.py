@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from recon_lib.photos import decode, listing, silhouettes
-from recon_lib.photos.decode import Header, turned
+from recon_lib.photos.decode import turned
+from recon_lib.photos.headers import Header
 from recon_lib.photos.listing import PosedPhoto
 
 BACK = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # the turn that undoes a turn
