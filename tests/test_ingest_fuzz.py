@@ -3,6 +3,7 @@
 import os
 import random
 
+import folder_kinds
 import pytest
 from ingest_folders import colmap_model, disc, ngp, png16, save, write
 from PIL import Image
@@ -30,7 +31,7 @@ def outcome(folder) -> str:
         got = read(folder, IngestConfig(max_megapixels=1.0))
     except ValueError as e:
         return str(e)
-    assert got.scene.cameras.T_world_cam.isfinite().all()
+    assert got.scene.cameras is None or got.scene.cameras.T_world_cam.isfinite().all()
     return ""
 
 
@@ -108,3 +109,24 @@ def test_the_other_files_of_a_colmap_model_are_not_needed(tmp_path, part, end):
     assert outcome(tmp_path) == ""
     path.unlink()
     assert outcome(tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("metashape", "cameras.xml"), ("realityscan", "cameras.csv"), ("record3d", "metadata.json"),
+        ("polycam", "keyframes/corrected_cameras/train_003.json"), ("zipped", "photos.zip"),
+    ],
+)  # fmt: skip
+def test_a_damaged_export_or_archive_gives_a_scene_or_a_valueerror(tmp_path, kind, file):
+    folder = tmp_path / "photos.zip" if kind == "zipped" else tmp_path / "photos"
+    if kind != "zipped":
+        folder.mkdir()
+    getattr(folder_kinds, kind)(folder)
+    path = folder if kind == "zipped" else folder / file
+    assert outcome(folder) == ""
+    whole, refused = path.read_bytes(), 0
+    for seed in SEEDS:
+        path.write_bytes(damaged(whole, seed))
+        refused += outcome(folder) != ""
+    assert refused > 0

@@ -106,9 +106,25 @@ def gather(folder: Folder, entries: list[Entry], base: str) -> tuple[list[PosedP
         except ValueError as e:
             problems.append(problem(found.label, "pose", e, "a rotation and a translation, camera to world"))
             continue
+        if wrong := _impossible(entry):
+            problems.append(problem(found.label, "camera", wrong, "finite numbers, a positive focal length and size"))
+            continue
         notes = (*found.notes, *notes)
         photos.append(PosedPhoto(found.label, path, T_world_cam, entry.lens, entry.size, None, notes=notes))
     return photos, missing, problems
+
+
+def _impossible(entry: Entry) -> str:
+    """What is wrong with the numbers of an entry's camera; empty if nothing is."""
+    lens = entry.lens
+    values = [
+        v for v in (lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion.radial, *lens.distortion.tangential) if v
+    ]
+    if not np.isfinite(values).all() or max(map(abs, values), default=0) > 1e30:
+        return f"numbers {values}"
+    if not lens.fx > 0 or (lens.fy is not None and not lens.fy > 0):
+        return f"focal lengths {lens.fx} and {lens.fy}"
+    return "" if entry.size is None or min(entry.size) > 0 else f"a size of {entry.size}"
 
 
 def check_missing(listed: Listing) -> tuple[Problem, ...]:

@@ -52,7 +52,7 @@ def read(folder: Folder, label: str, max_bytes: float) -> Listing:
             lens, size = sensors[camera.get("sensor_id")]
             T = np.array(transform.split(), float).reshape(4, 4) * [1, -1, -1, 1]
             entries.append(Entry(camera.get("label"), T, lens, size))
-    except (xml.ParseError, DefusedXmlException) as e:
+    except (xml.ParseError, DefusedXmlException, LookupError) as e:  # LookupError: an unknown encoding
         return _refused(problem(label, "XML", e, "well-formed XML without a DTD"))
     except (AttributeError, TypeError, ValueError) as e:
         return _refused(problem(label, "cameras", e, "sensors with a calibration, and cameras with a transform"))

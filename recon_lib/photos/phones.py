@@ -60,7 +60,9 @@ def record3d_source(folder: Folder, max_bytes: float) -> str | None:
     for label in folder.labels:
         if posixpath.basename(label) in ("metadata.json", "metadata"):
             data, _ = transforms.parse(folder, label, max_bytes)
-            if data is not None and "poses" in data and "K" in data:
+            known = data is not None and "poses" in data and "K" in data
+            frames = posixpath.join(posixpath.dirname(label), "rgb")
+            if known or _numbered(folder, frames):  # beside numbered frames it is theirs also when it is damaged
                 return label
     return None
 
@@ -68,8 +70,10 @@ def record3d_source(folder: Folder, max_bytes: float) -> str | None:
 def read_record3d(folder: Folder, label: str, max_bytes: float) -> Listing:
     """Lists the frames of Record3D's metadata. Problems are returned."""
     data, problems = transforms.parse(folder, label, max_bytes)
+    if data is None:
+        return Listing((), tuple(problems), (), None, "", sources=(label,))
     place = posixpath.dirname(label)
-    poses, K = data["poses"], data["K"]
+    poses, K = data.get("poses"), data.get("K")
     rows = isinstance(poses, list) and all(
         isinstance(p, list) and len(p) == 7 and all(map(is_number, p)) for p in poses
     )
