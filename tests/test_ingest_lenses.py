@@ -181,13 +181,21 @@ def tilted(count: int, seed: int) -> np.ndarray:
 def test_up_is_found_also_where_a_third_of_the_photos_were_taken_with_the_camera_turned():
     T = tilted(30, 0)
     T[:8, :3, :3] = T[:8, :3, :3] @ Rotation.from_euler("z", np.pi / 2).as_matrix()
-    assert up.degrees(up.of_cameras(T), np.array([0.0, 0, 1])) < 0.5
+    found = up.of_cameras(T)
+    assert found.is_sure and up.degrees(found.up, np.array([0.0, 0, 1])) < 0.5
 
 
 def test_up_of_cameras_that_all_look_one_way_is_across_their_right_axis():
     T = np.array([shots()[0].T_world_cam] * 4)
     found = up.of_cameras(T)
-    assert abs(found @ T[0, :3, 0]) < 1e-9 and found @ T[0, :3, 1] > 0.99
+    assert abs(found.up @ T[0, :3, 0]) < 1e-9 and found.up @ T[0, :3, 1] > 0.99 and not found.is_sure
+
+
+def test_up_of_cameras_that_were_held_sideways_all_along_is_not_sure():
+    T = tilted(30, 1)
+    T[:, :3, :3] = T[:, :3, :3] @ Rotation.from_euler("z", np.pi / 2).as_matrix()
+    found = up.of_cameras(T)
+    assert found is None or not found.is_sure
 
 
 def test_cameras_from_one_side_do_not_overrule_the_convention(tmp_path):

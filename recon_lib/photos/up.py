@@ -20,12 +20,20 @@ AXES = {
 MEASURED = "level for the cameras, the direction most orthogonal to their right axes"
 DISAGREES = 20.0  # degrees between the file's claim and the cameras' own from which this is a finding
 FLAT = 0.1  # a second singular value below this share says that all right axes are nearly parallel
+THICK = 0.5  # a third above this share of the second says that they lie in no common plane
 LEVEL = 0.4  # cosine; photos whose right axis is further out of the plane were taken with the camera turned, and are left out
 MOST = 60  # cameras of which all pairs are tried
 
 
-def of_cameras(T: Float[np.ndarray, "B 4 4"]) -> Float[np.ndarray, "3"] | None:
-    """The cameras' own up, a unit vector in the world; None where they have none in common."""
+class Own(NamedTuple):
+    """The cameras' own up, and whether their right axes determine it: they span one plane, and no more."""
+
+    up: np.ndarray  # unit vector in the world
+    is_sure: bool
+
+
+def of_cameras(T: Float[np.ndarray, "B 4 4"]) -> Own | None:
+    """The cameras' own up; None where they have none in common."""
     if len(T) == 0:
         return None
     rights, ups = T[:, :3, 0], T[:, :3, 1]
@@ -35,17 +43,9 @@ def of_cameras(T: Float[np.ndarray, "B 4 4"]) -> Float[np.ndarray, "3"] | None:
     level = np.abs(rights @ _most_agreed(rights, mean)) < LEVEL
     if level.sum() < max(1, len(T) / 2):
         return None
-    up = _most_orthogonal(rights[level], mean)
-    agreement = ups @ up
-    if abs(agreement.mean()) < 1e-3:
-        return None
-    return up * np.sign(agreement.mean())
-
-
-def is_sure(T: Float[np.ndarray, "B 4 4"]) -> bool:
-    """Whether the cameras look from so different sides that their right axes span the horizontal plane."""
-    sizes = np.linalg.svd(T[:, :3, 0], compute_uv=False)
-    return len(T) > 2 and bool(sizes[1] >= FLAT * sizes[0])
+    up, is_sure = _most_orthogonal(rights[level], mean)
+    agreement = (ups @ up).mean()
+    return None if abs(agreement) < 1e-3 else Own(up * np.sign(agreement), is_sure)
 
 
 def degrees(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> float:
@@ -61,18 +61,19 @@ def _most_agreed(rights: np.ndarray, mean_up: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(across, axis=1)
     across = across[lengths > 0.02] / lengths[lengths > 0.02, None]
     if not len(across):
-        return _most_orthogonal(rights, mean_up)
+        return _most_orthogonal(rights, mean_up)[0]
     cost = np.minimum((across @ few.T) ** 2, LEVEL**2).sum(1)
     return across[cost.argmin()]
 
 
-def _most_orthogonal(rights: np.ndarray, mean_up: np.ndarray) -> np.ndarray:
-    """The direction of the least sum of squared cosines to the right axes; where they are all parallel, the one nearest up."""
+def _most_orthogonal(rights: np.ndarray, mean_up: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The direction of the least sum of squared cosines to the right axes, and True; where they do not span one plane, the
+    direction nearest the mean up that is across most of them, and False."""
     _, sizes, axes = np.linalg.svd(rights, full_matrices=True)
-    if len(rights) < 2 or sizes[1] < FLAT * sizes[0]:
-        across = mean_up - axes[0] * (axes[0] @ mean_up)
-        return across / max(np.linalg.norm(across), 1e-12)
-    return axes[2]
+    if len(rights) > 1 and sizes[1] >= FLAT * sizes[0] and (len(rights) == 2 or sizes[2] <= THICK * sizes[1]):
+        return axes[2], len(rights) > 2
+    across = mean_up - axes[0] * (axes[0] @ mean_up)
+    return across / max(np.linalg.norm(across), 1e-12), False
 
 
 class Choice(NamedTuple):
@@ -98,18 +99,18 @@ def choose(listed: Listing, T: Float[np.ndarray, "B 4 4"], asked: str) -> Choice
         wrong = problem("up", "config", "auto, and cameras of no common up", "an axis by name")
         return Choice(np.array(AXES["z"]), [], [wrong] if listed.photos else [])
     elif listed.up is None:
-        direction, source = own, listed.up_source
-    elif own is not None and is_sure(T) and not listed.up_is_firm and degrees(own, listed.up) > DISAGREES:
-        off = degrees(own, listed.up)
+        direction, source = own.up, listed.up_source
+    elif own is not None and own.is_sure and not listed.up_is_firm and degrees(own.up, listed.up) > DISAGREES:
+        off = degrees(own.up, listed.up)
         source = f"{MEASURED}; {listed.up_source}, would be {off:.0f} degrees off: check the sheet, or set up"
-        return Choice(own, [_finding(own, source)], [])
+        return Choice(own.up, [_finding(own.up, source)], [])
     else:
         direction, source = listed.up, listed.up_source
-    compared = own is not None and is_sure(T) and not (listed.up is None and asked == "auto")
-    off = degrees(own, direction) if compared else 0.0
+    compared = own is not None and own.is_sure and not (listed.up is None and asked == "auto")
+    off = degrees(own.up, direction) if compared else 0.0
     said = [_finding(direction, f"{source}; {off:.1f} degrees from the cameras' own" if compared else source)]
     if off > DISAGREES:
-        level = np.round(own, 4).tolist()
+        level = np.round(own.up, 4).tolist()
         text = f"up is {off:.0f} degrees from {level}, which is level for the cameras: check the sheet, or set up"
         said.append(finding("disagreement", text))
     return Choice(direction, said, [])
