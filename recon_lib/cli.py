@@ -88,6 +88,37 @@ def report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def check(options: argparse.Namespace) -> int:
+    """`recon check`: prints what a run would read, guess, leave out and refuse of a folder of photos; it writes nothing."""
+    from recon_lib.chain import params
+    from recon_lib.photos import ingest
+    from recon_lib.show import tables
+
+    asked = {}
+    for item in options.set:
+        stage, name, value = _parse_setting(item)
+        if stage != INGEST:
+            raise ValueError(f"--set: got {stage}, needed {INGEST}, as nothing else is checked")
+        asked[name] = value
+    config = ingest.IngestConfig(**params.check(INGEST, asked))
+    found, problems = ingest.check(Path(options.photos), config)
+    rows = [(ingest.verb(finding["kind"]), finding["text"]) for finding in found]
+    print(tables.Table(rows, ("a run would", "what")).text())
+    if problems:
+        return _say("\n".join([f"{options.photos}: a run would refuse this", *problems]), REFUSED)
+    print("No photo was decoded: damage inside a file, soft masks and colour profiles show when a run reads them.")
+    return DONE
+
+
+def frames(options: argparse.Namespace) -> int:
+    """`recon frames`: writes the sharp frames of a video into a new folder."""
+    from recon_lib.photos import video
+
+    taken = video.take_frames(Path(options.video), Path(options.folder), options.count)
+    print(f"{taken} frames in {options.folder}/images: now find their cameras (COLMAP, say) and put masks into masks/")
+    return DONE
+
+
 def _choose_run_folder(
     options: argparse.Namespace, asked: dict[str, dict], wanted: str, notebooks: Path, ingest: dict[str, Any]
 ) -> Path:
@@ -142,6 +173,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the notebooks over one set of photos"))
     _add_new(commands.add_parser("new", help="make a run folder with notebooks that you can open and change"))
+    checking = commands.add_parser("check", help="print what a run would read, guess and refuse of a folder of photos")
+    checking.set_defaults(command=check)
+    checking.add_argument("photos", metavar="DIR", help="folder of photos, or a .zip of one")
+    checking.add_argument(
+        "--set", action="append", default=[], metavar=f"{INGEST}.NAME=VALUE", help="set one parameter; VALUE is YAML"
+    )
+    filming = commands.add_parser("frames", help="take the sharp frames of a video as photos")
+    filming.set_defaults(command=frames)
+    filming.add_argument("video", metavar="VIDEO", help="an .mp4, .mov or other video")
+    filming.add_argument("folder", metavar="DIR", help="new folder, in which images/ is made")
+    filming.add_argument("--count", type=int, default=120, metavar="N", help="most frames to take; default 120")
     reporting = commands.add_parser("report", help="write a run's report.html again from its folder")
     reporting.set_defaults(command=report)
     reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
@@ -210,7 +252,9 @@ def _read_asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict
     for item in options.set:
         stage, name, value = _parse_setting(item)
         asked.setdefault(stage, {})[name] = value
-    return asked, path.stem if options.params or not options.photos else photos.name
+    of_photos = Path(options.photos or "")
+    named = of_photos.stem if of_photos.suffix == ".zip" else of_photos.resolve().name
+    return asked, path.stem if options.params or not options.photos else named
 
 
 def _find_preset(name: str, folder: Path) -> Path:

@@ -74,14 +74,16 @@ def test_colmap_points_project_to_the_pixels_that_pycolmap_finds(tmp_path, end, 
     assert (depth > 0).all() and len(got.names) == 3
 
 
-def test_colmap_up_is_the_mean_of_the_cameras_up_directions(tmp_path):
+def test_colmap_up_is_the_direction_most_orthogonal_to_the_right_axes(tmp_path):
     reconstruction = colmap_model(tmp_path, "SIMPLE_PINHOLE", [40, 16, 16])
     for i in range(3):
         save(tmp_path / f"v{i}.png", disc(seed=i))
-    # Up in a photo is -y for COLMAP; the rotation's inverse takes it to the world.
-    ups = [i.cam_from_world().rotation.inverse() * np.array([0, -1.0, 0]) for i in reconstruction.images.values()]
-    mean = np.mean(ups, axis=0)
-    np.testing.assert_allclose(read(tmp_path, CONFIG).scene.up, mean / np.linalg.norm(mean), atol=1e-6)
+    # Right in a photo is +x for COLMAP, up is -y; the rotation's inverse takes them to the world.
+    turns = [image.cam_from_world().rotation.inverse() for image in reconstruction.images.values()]
+    rights = np.array([turn * np.array([1.0, 0, 0]) for turn in turns])
+    up = np.linalg.eigh(rights.T @ rights)[1][:, 0]
+    up *= np.sign(up @ np.mean([turn * np.array([0, -1.0, 0]) for turn in turns], axis=0))
+    np.testing.assert_allclose(read(tmp_path, CONFIG).scene.up, up, atol=1e-6)
 
 
 def test_six_named_views_get_the_canonical_rig(tmp_path):

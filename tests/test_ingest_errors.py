@@ -18,7 +18,11 @@ FILES = {  # what stands in images/v1.png -> words of the line about it
     "truncated": (lambda p: spoil(p, p.read_bytes()[:-600]), ["damaged"]),
     "cut in the header": (lambda p: spoil(p, p.read_bytes()[:20]), ["damaged"]),
     "truncated JPEG": (
-        lambda p: (Image.fromarray(disc()[..., :3]).save(p, "JPEG"), spoil(p, p.read_bytes()[:-200])),
+        lambda p: (
+            Image.fromarray(disc()[..., :3]).save(p, "JPEG"),
+            spoil(p, p.read_bytes()[:-200]),
+            save(p.parents[1] / "masks" / "v1.png", disc()[..., 3]),
+        ),
         ["damaged"],
     ),
     "text": (lambda p: spoil(p, b"not a picture\n"), ["type", "text"]),
@@ -41,9 +45,13 @@ FILES = {  # what stands in images/v1.png -> words of the line about it
     "size": (lambda p: save(p, disc(30, 32)), ["size", "30 x 32", "32 x 32"]),
     "missing": (lambda p: p.unlink(), ["file_path", "no such file"]),
     "a folder": (lambda p: (p.unlink(), p.mkdir()), ["file_path", "no such file"]),
-    "a link outside": (
-        lambda p: (p.rename(p.parents[2] / "out.png"), p.symlink_to(p.parents[2] / "out.png")),
-        ["leaves"],
+    "a link to a text outside": (
+        lambda p: (
+            p.unlink(),
+            spoil(p.parents[2] / "secret.txt", b"not a picture"),
+            p.symlink_to(p.parents[2] / "secret.txt"),
+        ),
+        ["type", "text"],
     ),
     "a loop of links": (lambda p: (p.unlink(), p.symlink_to(p)), ["file_path", "no such file"]),
 }
@@ -68,16 +76,29 @@ def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, fault):
     assert "1 problem\n" in message
 
 
-def test_all_bad_files_are_named_at_once(tmp_path):
+def test_all_faults_that_need_no_pixel_are_named_at_once_and_those_of_pixels_after_them(tmp_path):
     data = ngp(tmp_path, 6)
-    for i, fault in enumerate(("truncated", "text", "size", "full mask", "missing")):
+    for i, fault in enumerate(("truncated", "text", "size", "full mask")):
         FILES[fault][0](tmp_path / "images" / f"v{i}.png")
-    data["frames"][0]["transform_matrix"][0][0] = 9.0
+    data["frames"][4]["transform_matrix"][0][0] = 9.0
     write(tmp_path, data)
     message = complaint(tmp_path)
-    assert all(line_about(message, f"images/v{i}.png: ") for i in range(5)) and "v5" not in message
-    assert "6 problems" in message
-    assert line_about(message, "v0.png", "transform_matrix")
+    assert "3 problems" in message and all(line_about(message, f"images/v{i}.png: ") for i in (1, 2, 4))
+    ngp(tmp_path, 6)
+    for i, fault in enumerate(("truncated", "full mask")):
+        FILES[fault][0](tmp_path / "images" / f"v{i}.png")
+    message = complaint(tmp_path)
+    assert "2 problems" in message and all(line_about(message, f"images/v{i}.png: ") for i in (0, 1))
+
+
+def test_equal_problems_share_a_line_with_their_number(tmp_path):
+    ngp(tmp_path, 40)
+    for i in range(40):
+        save(tmp_path / "images" / f"v{i}.png", disc(seed=i)[..., :3] if i < 30 else disc(20 + i, 32))
+    message = complaint(tmp_path)
+    assert "40 problems" in message and len(message.splitlines()) < 8 and len(message) < 1200
+    assert line_about(message, "30 files (images/v0.png", "masks/", "NAME_mask.png")
+    assert line_about(message, "7 more files (images/v33.png", "size: got the like", "32 x 32")
 
 
 def test_two_frames_of_one_file_are_refused(tmp_path):
@@ -170,18 +191,15 @@ def test_masks_that_are_not_one_to_a_photo_are_refused(tmp_path):
     assert line_about(message, "train/r_1.png", "masks/r_1.png, masks/r_1.webp")
 
 
-@pytest.mark.parametrize(
-    "model", ["SIMPLE_RADIAL_FISHEYE", "OPENCV_FISHEYE", "FULL_OPENCV", "FOV", "THIN_PRISM_FISHEYE"]
-)
-def test_other_camera_models_are_refused_by_name(tmp_path, model):
-    number = {"SIMPLE_RADIAL_FISHEYE": 1, "OPENCV_FISHEYE": 4, "FULL_OPENCV": 8, "FOV": 1, "THIN_PRISM_FISHEYE": 8}[
-        model
-    ]
-    focal = [40.0] if number == 1 and model != "FOV" else [40.0, 40.0]
-    colmap_model(tmp_path, model, [*focal, 16, 16, *[0.01] * number])
+@pytest.mark.parametrize(("model", "count"), [("FOV", 5), ("THIN_PRISM_FISHEYE", 12), ("DIVISION", 5), ("EUCM", 6)])
+def test_other_camera_models_are_refused_by_name_with_the_command_that_undistorts(tmp_path, model, count):
+    colmap_model(tmp_path, model, [40.0, 40.0, 16.0, 16.0, *[0.01] * (count - 4)])
     for i in range(3):
         save(tmp_path / f"v{i}.png", disc())
-    assert line_about(complaint(tmp_path), "v1.png: camera model", model, "OPENCV")
+    message = complaint(tmp_path)
+    assert (
+        line_about(message, "camera model", model, "OPENCV", "image_undistorter") and message.count("image_undis") == 1
+    )
 
 
 def test_faults_of_a_colmap_folder_are_named(tmp_path):
@@ -190,8 +208,8 @@ def test_faults_of_a_colmap_folder_are_named(tmp_path):
         save(tmp_path / "images" / f"v{i}.png", disc(32, 32 - 2 * i))
     message = complaint(tmp_path)
     assert line_about(message, "images/v2.png", "no such file") and line_about(message, "images/v1.png: size")
-    (tmp_path / "sparse" / "points3D.bin").unlink()
-    assert line_about(complaint(tmp_path), "sparse/points3D.bin", "no such file")
+    (tmp_path / "sparse" / "cameras.bin").unlink()
+    assert line_about(complaint(tmp_path), "sparse/cameras.bin", "no such file")
 
 
 def test_cameras_of_no_common_up_need_an_axis_by_name(tmp_path):

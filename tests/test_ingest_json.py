@@ -14,7 +14,7 @@ POSES = {
     "three rows": lambda T: T.pop(),
     "a long row": lambda T: T[1].append(0.0),
     "a nested row": lambda T: T.__setitem__(1, 3.0),
-    "scaled": lambda T: [row.__setitem__(j, 2 * row[j]) for row in T[:3] for j in range(3)],
+    "scaled in one axis": lambda T: [row.__setitem__(1, 2 * row[1]) for row in T[:3]],
     "sheared": lambda T: T[0].__setitem__(1, T[0][1] + 0.01),
     "mirrored": lambda T: [row.__setitem__(0, -row[0]) for row in T[:3]],
     "last row": lambda T: T[3].__setitem__(0, 0.5),
@@ -35,7 +35,8 @@ def test_a_pose_that_is_no_rigid_4x4_is_refused(tmp_path, fault):
     [
         ("fl_x", 0), ("fl_x", -3), ("fl_y", NAN), ("fl_x", INFINITY), ("fl_x", "40"), ("fl_x", None), ("fl_y", True),
         ("cx", [1]), ("cy", NAN), ("w", 0), ("w", 31.5), ("h", "32"), ("h", -32), ("k1", "a"), ("p2", INFINITY),
-        ("k3", 0.1), ("k4", -0.1), ("camera_angle_x", 4), ("is_fisheye", True), ("camera_model", "OPENCV_FISHEYE"),
+        ("k5", 0.1), ("k6", -0.1), ("k4", "a"), ("camera_angle_x", 4), ("is_fisheye", "yes"),
+        ("camera_model", "EQUIRECTANGULAR"),
         ("up", [0, 0, 0]), ("up", [0, 1]), ("up", "z"), ("canonical_rig", 1), ("frames", {}), ("frames", []),
     ],
 )  # fmt: skip

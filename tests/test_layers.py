@@ -25,7 +25,8 @@ ROWS = (
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 RENDERER = {"raster", "shading", "isosurface", "render"}  # one row, whose rooms build on one another
 HEAVY = {  # packages that stand in one module, which only those import who need them
-    "pycolmap": {"colmap"},
+    "pycolmap": {"colmap_files"},
+    "defusedxml": {"metashape"},
     "pythreejs": {"viewer"},
     "papermill": {"engine", "kernels"},
     "nvdiffrast": {"cuda"},
@@ -44,6 +45,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
         "consistency",
         "fusion",
         "views",
+        "undistort",
     },
 }
 MAY_USE = {  # third-party packages of the rooms that are maths

@@ -14,6 +14,7 @@ from typing import Any
 from recon_lib import files
 from recon_lib.chain import copies
 from recon_lib.chain import run as records
+from recon_lib.photos.folder import open_folder
 from recon_lib.stages import FINISHED, OUTPUTS, STAGES
 
 LIBRARY = Path(__file__).parents[1]  # all of recon_lib
@@ -22,14 +23,17 @@ LIBRARY = Path(__file__).parents[1]  # all of recon_lib
 def photo_hashes(ingest: dict[str, Any], notebooks: Path) -> dict[str, str]:
     """SHA-256 of each file in the photos folder that the parameters of 1_ingest name, by its path in that folder.
 
-    Raises ValueError for a folder that does not exist.
+    Files behind links count as what they hold; a .zip is one file. Raises ValueError for a folder that does not exist.
     """
     if "photos" not in ingest:
         return {}
     photos = notebooks.parent / Path(ingest["photos"]).expanduser()
+    if photos.is_file():
+        return {photos.name: files.sha256(photos)}
     if not photos.is_dir():
-        raise ValueError(f"{STAGES[0]}: photos: got {photos}, needed a folder of photos")
-    return files.hashes(photos, photos)
+        raise ValueError(f"{STAGES[0]}: photos: got {photos}, needed a folder of photos, or a .zip of one")
+    folder = open_folder(photos)
+    return {label: files.sha256(folder.path(label)) for label in folder.labels}
 
 
 def key(folder: Path, stage: str, notebooks: Path, values: dict[str, Any], inputs: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ seconds; `start_warming` does that in the background while the CPU has other wor
 import threading
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from recon_lib import camera, mesh, render
@@ -14,6 +15,8 @@ from recon_lib import mesh as meshes
 from recon_lib.coarse.config import HullConfig, StereoConfig
 from recon_lib.coarse.stereo import stereo
 from recon_lib.photos import crops
+from recon_lib.photos.distortion import Distortion
+from recon_lib.photos.undistort import undistort
 from recon_lib.raster import cpu
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit, refine
@@ -44,6 +47,7 @@ def start_warming(raster: Rasteriser) -> None:
 def compile_kernels() -> None:
     """Compiles all CPU kernels into numba's cache on disk."""
     run_small_fits(cpu)
+    undistort(np.zeros((4, 4, 4), np.uint8), (4.0, 4.0, 2.0, 2.0), Distortion((0.1,)))
     ball = mesh.icosphere(3)
     ball = replace(ball, verts=0.4 * ball.verts, uvs=(ball.verts[:, :2] + 1) / 2, uv_faces=ball.faces)
     texture = torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(0))

@@ -1,169 +1,167 @@
-"""Posed photos from a COLMAP model, read through pycolmap: `.bin` or `.txt`, with or without rigs and frames.
+"""Posed photos from a COLMAP model: `.bin` or `.txt`, wherever in the folder it lies.
 
 COLMAP's poses are world-to-camera with OpenCV axes, and its pixel centres lie at +0.5; `read` converts them to the conventions
-of `camera`. COLMAP ignores EXIF orientation, so its cameras describe the pixels as stored. Up is the mean of the cameras' up
-directions.
+of `camera`. COLMAP ignores EXIF orientation, so its cameras describe the pixels as stored. It says nothing of up.
 """
 
-import struct
-from collections.abc import Callable
-from pathlib import Path
+import posixpath
+import re
+from typing import NamedTuple
 
 import numpy as np
-import pycolmap
 import torch
 
 from recon_lib.camera import from_opencv
-from recon_lib.photos.listing import Lens, Listing, PosedPhoto, finding, inside, is_file, problem, rigid
+from recon_lib.photos import colmap_files, lenses, listing, poses
+from recon_lib.photos.findings import Problem, counted, finding, named, of_error, problem
+from recon_lib.photos.folder import Folder
+from recon_lib.photos.listing import Listing, PosedPhoto
+from recon_lib.photos.up import MEASURED
 
-FOLDERS = (".", "sparse", "sparse/0", "colmap/sparse/0")
-PARTS = ("cameras", "images", "points3D")
-# COLMAP's parameters, in its order -> fx fy cx cy k1 k2 p1 p2
-MODELS: dict[str, Callable[..., tuple[float, ...]]] = {
-    "SIMPLE_PINHOLE": lambda f, cx, cy: (f, f, cx, cy, 0, 0, 0, 0),
-    "PINHOLE": lambda fx, fy, cx, cy: (fx, fy, cx, cy, 0, 0, 0, 0),
-    "SIMPLE_RADIAL": lambda f, cx, cy, k: (f, f, cx, cy, k, 0, 0, 0),
-    "RADIAL": lambda f, cx, cy, k1, k2: (f, f, cx, cy, k1, k2, 0, 0),
-    "OPENCV": lambda *parameters: parameters,
-}
+USUAL = ("", "sparse", "sparse/0", "colmap/sparse/0")  # places where a model is looked for first
+PHOTOS = ("images", "input", "photos", "")  # where the photos are, from a folder above the model
+PARTS = re.compile(r"(cameras|images|points3D|rigs|frames)\.(bin|txt)")
 
 
-def is_source(name: str) -> bool:
-    """Whether the file `name`, a path in the photos folder, is part of a COLMAP model."""
-    folder, _, file = ("./" + name).rpartition("/")
-    parts = [f"{part}.{end}" for part in (*PARTS, "rigs", "frames") for end in ("bin", "txt")]
-    return file in parts and folder.removeprefix("./") in FOLDERS
+class Model(NamedTuple):
+    """A model that may be read."""
+
+    place: str  # label of its folder, "" for the photos folder itself
+    end: str  # bin or txt
+    bytes: int  # of its images file, by which models are compared
 
 
-def find(root: Path) -> str | None:
-    """The first folder in `root` that holds at least one main file of a model; None if there is none."""
-    for folder in FOLDERS:
+def is_source(label: str) -> bool:
+    """Whether the file is part of a COLMAP model."""
+    return bool(PARTS.fullmatch(posixpath.basename(label)))
+
+
+def models(folder: Folder) -> list[Model]:
+    """All models in the folder, the one to read first: at a usual place, else the largest."""
+    found = []
+    for place in folder.folders:
         for end in ("bin", "txt"):
-            if is_file(root / folder / f"cameras.{end}") or is_file(root / folder / f"images.{end}"):
-                return folder
-    return None
+            cameras, images = (posixpath.join(place, f"{part}.{end}") for part in ("cameras", "images"))
+            if folder.has(cameras) or folder.has(images):
+                size = folder.path(images).stat().st_size if folder.has(images) and folder.path(images) else 0
+                found.append(Model(place, end, size))
+                break
+    largest = {_group(model): max(m.bytes for m in found if _group(m) == _group(model)) for model in found}
+
+    def rank(model: Model) -> tuple:
+        group = _group(model)
+        usual = model.place if group == model.place else f"{group}/0"
+        at = USUAL.index(usual) if usual in USUAL else len(USUAL)
+        return at, model.bytes < largest[group], len(model.place), model.place
+
+    return sorted(found, key=rank)
 
 
-def read(root: Path, folder: str, max_bytes: float) -> Listing:
-    """Lists the photos of the model in `folder`, which `find` returned; `root` is the real path of the photos folder."""
-    end = "bin" if is_file(root / folder / "cameras.bin") or is_file(root / folder / "images.bin") else "txt"
-    model, problems = _read_model(root, folder, end, max_bytes)
-    if model is None:
+def _group(model: Model) -> str:
+    """Models 0, 1, 2 … of one folder are parts of one reconstruction."""
+    head, tail = posixpath.split(model.place)
+    return head if tail.isdecimal() else model.place
+
+
+def read(folder: Folder, candidates: list[Model], max_bytes: float) -> Listing:
+    """Lists the photos of the first of the models, which `models` returned."""
+    model = candidates[0]
+    sources = [posixpath.join(model.place, f"{part}.{model.end}") for part in ("cameras", "images")]
+    cameras, images = {}, []
+    problems: list[Problem] = []
+    contents = [_content(folder, label, max_bytes, problems) for label in sources]
+    for label, content in zip(sources, contents, strict=True):
+        try:
+            if content is not None and "cameras" in posixpath.basename(label):
+                cameras = colmap_files.read_cameras(content, model.end == "txt")
+            elif content is not None:
+                images = colmap_files.read_images(content, model.end == "txt")
+        except ValueError as e:
+            problems += of_error(label, e)
+    if problems:
         return Listing((), tuple(problems), (), None, "", stored_pixels=True)
-    photos, problems = [], []
-    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
-    base = "images" if (root / "images").is_dir() else "."
-    for image in images:
-        label = image.name if base == "." else f"{base}/{image.name}"
-        path = inside(root, label)
-        if path is None:
-            problems.append(problem(image.name, "path", "a path that leaves the folder", "one inside the folder"))
-        elif not is_file(path):
-            problems.append(problem(label, "path", "no such file", "the photo that the COLMAP model names"))
-        else:
-            try:
-                photos.append(_read_photo(label, path, image))
-            except ValueError as e:
-                problems.append(f"{label}: {e}")
     if not images:
-        problems.append(problem(f"{folder}/images.{end}", "images", "no image with a pose", "at least 2"))
-    where = f"{folder}/*.{end}" if folder != "." else f"*.{end}"
-    findings = [finding("cameras", f"{len(photos)} posed photos from the COLMAP model {where}")]
-    if (unposed := len(model.images) - len(images)) > 0:
-        findings.append(finding("ignored", f"{unposed} images of the COLMAP model have no pose"))
-    # The camera's +y column is its up direction in the world.
-    up = np.sum([photo.T_world_cam[:3, 1] for photo in photos], axis=0) if photos else np.zeros(3)
-    length = np.linalg.norm(up)
-    known = length > 1e-3 * max(len(photos), 1)
-    source = "the mean of the cameras' up directions"
+        problems.append(problem(sources[1], "images", "no image with a pose", "at least 2"))
+    images = sorted(images, key=lambda image: image.name)
+    base = _base(folder, model, [image.name for image in images])
+    photos, missing = [], []
+    for image in images:
+        label = posixpath.join(base, image.name.replace("\\", "/"))
+        try:
+            found, path = listing.find(folder, image.name, base)
+        except ValueError as e:
+            missing.append(Problem(label, f"path: {e}"))
+            continue
+        try:
+            lens, size = _lens(image, cameras)
+            T_world_cam, notes = _pose(image)
+        except ValueError as e:
+            problems += of_error(found.label, e)
+            continue
+        photos.append(PosedPhoto(found.label, path, T_world_cam, lens, size, None, notes=(*found.notes, *notes)))
+    where = posixpath.join(model.place, f"*.{model.end}")
+    findings = [finding("cameras", f"{counted(len(photos), 'posed photo')} from the COLMAP model {where}")]
+    if base not in ("", "images"):
+        findings.append(finding("cameras", f"the photos of the COLMAP model are in {base}/"))
+    if len(candidates) > 1:
+        others = [posixpath.join(m.place, f"*.{m.end}") for m in candidates[1:]]
+        findings.append(
+            finding("ignored", f"{counted(len(others), 'other COLMAP model')} not read ({named(others)})", others)
+        )
     return Listing(
-        tuple(photos), tuple(problems), tuple(findings), up / length if known else None, source, stored_pixels=True
+        tuple(photos), tuple(problems), tuple(findings), None, MEASURED, stored_pixels=True, missing=tuple(missing)
     )
 
 
-def _read_model(
-    root: Path, folder: str, end: str, max_bytes: float
-) -> tuple[pycolmap.Reconstruction | None, list[str]]:
-    problems = []
-    for part in PARTS:
-        name = f"{folder}/{part}.{end}".removeprefix("./")
-        path = inside(root, name)
-        if path is None or not is_file(path):
-            problems.append(problem(name, "path", "no such file in the folder", f"all of {', '.join(PARTS)}, .{end}"))
-        elif path.stat().st_size > max_bytes:
-            problems.append(problem(name, "bytes", path.stat().st_size, f"at most {max_bytes:.0f}"))
-    for part in (*PARTS, "rigs", "frames") if end == "bin" and not problems else ():
-        name = f"{folder}/{part}.bin".removeprefix("./")
-        if is_file(root / name) and not is_whole(part, (root / name).read_bytes()):
-            problems.append(problem(name, "layout", "a truncated or damaged file", "a whole COLMAP binary file"))
-    if problems:
-        return None, problems
-    try:
-        return pycolmap.Reconstruction(str(root / folder)), []
-    except (ValueError, IndexError, RuntimeError, KeyError, MemoryError) as e:
-        return None, [problem(f"{folder}/{{cameras,images}}.{end}", "model", e, "a COLMAP model that pycolmap reads")]
-
-
-def is_whole(part: str, data: bytes) -> bool:
-    """Whether the record lengths in a binary file add up to its size. pycolmap itself would read on past the end."""
-    try:
-        (count,) = struct.unpack_from("<Q", data)
-        at = 8
-        for _ in range(count):
-            if at >= len(data):
-                return False
-            at = RECORD_END[part](data, at)
-        return at == len(data)
-    except (struct.error, ValueError, OverflowError):
-        return False
-
-
-def _camera_end(data: bytes, at: int) -> int:
-    model = pycolmap.CameraModelId(struct.unpack_from("<i", data, at + 4)[0])
-    return at + 24 + 8 * len(pycolmap.Camera.create_from_model_id(1, model, 1.0, 2, 2).params)
-
-
-def _image_end(data: bytes, at: int) -> int:
-    at = data.index(b"\0", at + 64) + 1
-    return at + 8 + 24 * struct.unpack_from("<Q", data, at)[0]
-
-
-def _point_end(data: bytes, at: int) -> int:
-    return at + 51 + 8 * struct.unpack_from("<Q", data, at + 43)[0]
-
-
-def _rig_end(data: bytes, at: int) -> int:
-    (sensors,) = struct.unpack_from("<I", data, at + 4)
-    at += 8 + 8 * (sensors > 0)
-    for _ in range(sensors - 1):
-        at += 9 + 56 * struct.unpack_from("<?", data, at + 8)[0]
-    return at
-
-
-def _frame_end(data: bytes, at: int) -> int:
-    return at + 68 + 16 * struct.unpack_from("<I", data, at + 64)[0]
-
-
-RECORD_END = {
-    "cameras": _camera_end, "images": _image_end, "points3D": _point_end, "rigs": _rig_end, "frames": _frame_end,
-}  # fmt: skip
-
-
-def _read_photo(label: str, path: Path, image: pycolmap.Image) -> PosedPhoto:
-    camera = image.camera
-    if camera.model_name not in MODELS:
-        raise ValueError(f"camera model: got {camera.model_name}, needed one of {', '.join(MODELS)}")
-    parameters = tuple(float(value) for value in MODELS[camera.model_name](*camera.params))
-    if not np.isfinite(parameters).all() or max(map(abs, parameters)) > 1e30 or min(parameters[:2]) <= 0:
-        raise ValueError(
-            f"camera: got parameters {list(camera.params)}, needed finite ones and a positive focal length"
+def _content(folder: Folder, label: str, max_bytes: float, problems: list[Problem]) -> bytes | None:
+    path = folder.path(label) if folder.has(label) else None
+    if path is None:
+        problems.append(
+            problem(label, "path", "no such file in the folder", "cameras and images, both .bin or both .txt")
         )
-    T_cv_world = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
+        return None
+    if path.stat().st_size > max_bytes:
+        problems.append(problem(label, "bytes", path.stat().st_size, f"at most {max_bytes:.0f}"))
+        return None
+    return path.read_bytes()
+
+
+def _base(folder: Folder, model: Model, names: list[str]) -> str:
+    """The folder from which the names lead to most of the photos, looked for from the model upwards."""
+    above, place = [model.place], model.place
+    while place:
+        place = posixpath.dirname(place)
+        above.append(place)
+    usual = ("input", "images", "photos", "") if "distorted" in model.place else PHOTOS
+    bases = [posixpath.join(place, name).rstrip("/") for place in reversed(above) for name in usual]
+    bases = [base for base in dict.fromkeys(bases) if base in folder.folders]
+    few = names[:: max(1, len(names) // 20)]
+    stems = {base: sum(_is_there(folder, base, name) for name in few) for base in bases}
+    # A usual place wins a tie, so that an empty folder is complained about by its usual name.
+    return max(bases, key=lambda base: stems[base]) if bases else ""
+
+
+def _is_there(folder: Folder, base: str, name: str) -> bool:
     try:
-        T_world_cv = rigid(np.linalg.inv(rigid(T_cv_world)))
+        found, _ = listing.find(folder, name, base)
+    except ValueError:
+        return False
+    return found.label.startswith(f"{base}/" if base else "")
+
+
+def _lens(image: colmap_files.Posed, cameras: dict[int, colmap_files.Camera]) -> tuple[listing.Lens, tuple[int, int]]:
+    camera = cameras.get(image.camera_id)
+    if camera is None:
+        raise ValueError(f"camera: got the id {image.camera_id}, needed one of the {len(cameras)} in the cameras file")
+    if not all(0 < side < 1e6 for side in camera.size):
+        raise ValueError(f"camera: got a size of {camera.size}, needed two positive numbers of pixels")
+    return lenses.of_colmap(camera.model, camera.parameters), camera.size
+
+
+def _pose(image: colmap_files.Posed) -> tuple[np.ndarray, tuple[str, ...]]:
+    try:
+        T_cv_world, notes = poses.rigid(image.T_cv_world)
+        T_world_cv, _ = poses.rigid(np.linalg.inv(T_cv_world))
     except ValueError as e:
         raise ValueError(f"pose: got {e}, needed a finite rotation and translation") from e
-    T_world_cam = from_opencv(torch.from_numpy(T_world_cv)).numpy()
-    fx, fy, cx, cy, k1, k2, p1, p2 = parameters
-    lens = Lens(fx, fy, cx, cy, distortion=(k1, k2, p1, p2))
-    return PosedPhoto(label, path, T_world_cam, lens, (camera.width, camera.height), None)
+    return from_opencv(torch.from_numpy(T_world_cv)).numpy(), notes

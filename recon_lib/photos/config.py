@@ -11,7 +11,7 @@ class Source:
 
     photos: str = knob(
         "samples/jug",
-        "folder with transforms*.json, a COLMAP model, the six named images, or photos without cameras",
+        "folder, or .zip of one, with photos and cameras in a form that the README names",
         is_path=True,
     )
 
@@ -22,7 +22,8 @@ class IngestConfig:
 
     holdout_every: int = knob(8, "one photo in this many is held out for the verdict, 0 holds out none", 0, 1000)
     up: str = knob("auto", "world axis that points up", choices=("auto", "x", "y", "z", "-x", "-y", "-z"))
+    max_side: int = knob(1600, "pixels to which the long side of larger photos is shrunk, 0 for none", 0, 20000)
     max_file_mb: float = knob(20.0, "largest size of one file, in 10^6 bytes", 0.001, 1000)
     max_total_mb: float = knob(4000.0, "largest size of all files together, in 10^6 bytes", 0.001, 100000)
     max_megapixels: float = knob(50.0, "largest size of one image, in 10^6 pixels", 0.001, 1000)
-    max_total_megapixels: float = knob(4000.0, "largest size of all images together, in 10^6 pixels", 0.001, 100000)
+    max_total_megapixels: float = knob(20000.0, "largest size of all images together, in 10^6 pixels", 0.001, 100000)

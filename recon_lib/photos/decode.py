@@ -1,9 +1,10 @@
 """Decodes one image file to pixels: uint8 H W 4, straight alpha, sRGB, row 0 at the top.
 
-It reads PNG, JPEG and WebP, recognised by content, never by the extension. 16-bit values become value / 257, rounded. An
-embedded RGB colour profile other than sRGB is applied. A mask is grey, H W uint8; the object is where it is > 127. A bad file
-raises a ValueError with lines `field: got X, needed Y`, without the file's name. Conversions that were made are returned as a
-tuple of keys of NOTES.
+It reads PNG, JPEG, WebP and AVIF, and HEIC where pillow-heif is installed, recognised by content, never by the extension.
+16-bit values become value / 257, rounded. An embedded RGB colour profile other than sRGB is applied; gain maps are ignored.
+A mask is grey, H W uint8; the object is where it is > 127. A turn is an EXIF orientation, 1 to 8. A bad file raises a
+ValueError with lines `field: got X, needed Y`, without the file's name. Conversions that were made are returned as a tuple
+of keys of NOTES.
 """
 
 import io
@@ -12,19 +13,15 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageChops, ImageCms, ImageFile
+from PIL import Image, ImageChops, ImageCms, ImageFile, features
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-# extensions of the files that count as images; some of these formats are then refused by their content
-SUFFIXES = {
-    ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".svg",
-}  # fmt: skip
-ORIENTATION_TAG = 0x0112
 # What Pillow raises on damaged files, found by flipping bytes: it has no common class for that.
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, MemoryError,
@@ -52,72 +49,64 @@ UPRIGHT = {
 }
 # A 16-bit PNG's raw mode -> the mode, and raw mode, under which Pillow keeps the low bytes that it drops otherwise
 LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
-# first bytes of files that people mistake for photos
-SIGNATURES = {
-    b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF",
-    b"PK\3\4": "a ZIP archive", b"\0\0\1\0": "an icon", b"8BPS": "a Photoshop file", b"#?RADIANCE": "an HDR image",
-    b"v/1\1": "an OpenEXR image", b"version https://git-lfs": "a Git LFS pointer",
-}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Header:
-    """What is known of an image file before its pixels are decoded."""
-
-    stored_size: tuple[int, int]  # width height, before EXIF orientation
-    orientation: int  # EXIF's 1 to 8
-    bytes: int
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height after EXIF orientation."""
-        return self.stored_size[::-1] if self.orientation >= 5 else self.stored_size
-
-
-def read_header(path: Path, max_mb: float, max_megapixels: float) -> Header:
-    """Checks type and size before any pixel is decoded.
-
-    Raises ValueError for a file that is too large, empty, damaged, an animation, or not PNG, JPEG or WebP.
-    """
-    length = path.stat().st_size
-    if length > max_mb * 1e6:
-        raise ValueError(f"bytes: got {length / 1e6:.1f} MB, needed at most {max_mb:g} MB")
-    if length == 0:
-        raise ValueError("type: got an empty file, needed PNG, JPEG or WebP")
-    with _report_damage("header"), _open_image(path) as image:
-        if image is None:
-            raise ValueError(f"type: got {_kind(path)}, needed PNG, JPEG or WebP")
-        width, height = image.size
-        if width * height > max_megapixels * 1e6:
-            raise ValueError(f"pixels: got {width} x {height}, needed at most {max_megapixels:g} megapixels")
-        frames = getattr(image, "n_frames", 1)
-        # A multi-picture JPEG is how phones store a photo: the first picture is the photo.
-        if frames > 1 and image.format != "MPO":
-            raise ValueError(f"frames: got an animation of {frames}, needed a single picture")
-        orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    return Header((width, height), orientation if orientation in UPRIGHT else 1, length)
-
-
-def read_rgba(path: Path, orientation: int) -> tuple[UInt8[np.ndarray, "H W 4"], tuple[str, ...]]:
-    """The photo turned upright by `orientation` (EXIF's 1 to 8), and the conversions that were made, keys of NOTES.
+def read_rgba(
+    path: Path, turn: int, size: tuple[int, int] | None = None
+) -> tuple[UInt8[np.ndarray, "H W 4"], tuple[str, ...]]:
+    """The photo, shrunk to `size` (width, height of the stored pixels) if given, then turned; and the conversions made.
 
     Raises ValueError for a damaged file.
     """
-    with _report_damage("pixels"):
-        rgba, notes = _decode(path.read_bytes())
-    if orientation in UPRIGHT:
-        rgba, notes = UPRIGHT[orientation](rgba), (*notes, "exif")
-    return np.array(rgba, order="C"), notes  # a copy: Pillow's arrays are read-only
+    with report_damage("pixels"):
+        rgba, notes = _decode(path.read_bytes(), size)
+        if size is not None and rgba.shape[1::-1] != size:
+            rgba = _shrink(rgba, size)
+    if turn in UPRIGHT:
+        notes = (*notes, "exif")
+    return np.array(turned(rgba, turn), order="C"), notes  # a copy: Pillow's arrays are read-only
 
 
-def read_mask(path: Path, orientation: int) -> UInt8[np.ndarray, "H W"]:
-    """The mask's grey values, turned upright; 0 where the file is transparent. Raises ValueError for a damaged file."""
-    rgba, _ = read_rgba(path, orientation)
-    if (rgba[..., :3] == rgba[..., :1]).all():
-        grey = rgba[..., 0].astype(np.uint16)
+def read_mask(path: Path, turn: int, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "H W"]:
+    """The mask's grey values, resized to `size` if given, then turned; 0 where the file is transparent.
+
+    Raises ValueError for a damaged file.
+    """
+    with report_damage("pixels"):
+        alpha = _decode_grey(path, size)
+    if size is not None and alpha.shape[::-1] != size:
+        grows = size[0] > alpha.shape[1]
+        alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
+    return np.array(turned(alpha, turn), order="C")
+
+
+def _decode_grey(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    with open_image(path) as image:
+        # The usual mask needs no detour over four channels, of which a dozen megapixels take much memory.
+        if image.mode in ("1", "L") and not image.info.keys() & {"transparency", "icc_profile"}:
+            return np.asarray(image.convert("L"))
+    rgba, _ = _decode(path.read_bytes(), size)
+    if (rgba[..., 0] == rgba[..., 1]).all() and (rgba[..., 0] == rgba[..., 2]).all():
+        grey = rgba[..., 0]
     else:
-        grey = np.asarray(Image.fromarray(rgba[..., :3]).convert("L")).astype(np.uint16)
-    return ((grey * rgba[..., 3] + 127) // 255).astype(np.uint8)
+        grey = np.asarray(Image.fromarray(rgba[..., :3]).convert("L"))
+    if (rgba[..., 3] == 255).all():
+        return grey
+    return ((grey.astype(np.uint16) * rgba[..., 3] + 127) // 255).astype(np.uint8)
+
+
+def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """The pixels, rows and columns in the first two axes, after a turn."""
+    return UPRIGHT[turn](pixels) if turn in UPRIGHT else pixels
+
+
+def _shrink(rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Area means; where some pixels are transparent, colours are weighed by alpha."""
+    if (rgba[..., 3] == 255).all():
+        return cv2.resize(rgba, size, interpolation=cv2.INTER_AREA)
+    weighed = np.asarray(Image.fromarray(rgba).convert("RGBa"))
+    small = cv2.resize(weighed, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(Image.frombytes("RGBa", size, small.tobytes()).convert("RGBA"))
 
 
 def check_mask(alpha: UInt8[np.ndarray, "H W"]) -> None:
@@ -128,9 +117,12 @@ def check_mask(alpha: UInt8[np.ndarray, "H W"]) -> None:
         raise ValueError("mask: got no background pixel, needed the object in white on black")
 
 
-def _decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
-    with _open_image(io.BytesIO(data)) as file:
+def _decode(data: bytes, size: tuple[int, int] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The pixels as stored. A JPEG may come at half, a quarter or an eighth of its size where that is no less than `size`."""
+    with open_image(io.BytesIO(data)) as file:
         image: Image.Image = file
+        if size is not None and file.format == "JPEG" and file.width % 8 == 0 and file.height % 8 == 0:
+            file.draft(None, size)
         notes = ["multi-picture"] if file.format == "MPO" else []
         raw_mode = file.tile[0].args if file.format == "PNG" and file.tile else None
         if isinstance(raw_mode, str) and raw_mode.endswith(";16B"):
@@ -161,7 +153,7 @@ def _round_to_eight_bits(data: bytes, image: ImageFile.ImageFile, raw_mode: str)
         four = np.asarray(image).astype(np.uint32)
         deep = four[..., ::2] * 256 + four[..., 1::2]
     else:
-        with _open_image(io.BytesIO(data)) as low:
+        with open_image(io.BytesIO(data)) as low:
             low.tile = [low.tile[0]._replace(args=LOW_BYTES[raw_mode])]
             deep = np.asarray(image).astype(np.uint32) * 256 + np.asarray(low)
     key = image.info.get("transparency")
@@ -185,12 +177,12 @@ def _to_srgb(rgba: np.ndarray, profile: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 @contextmanager
-def _open_image(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
-    """Yields Pillow's image, or None if the content is of none of FORMATS; closes it at the end of the `with` block."""
+def open_image(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | None]:
+    """Yields Pillow's image, or None if the content is of no known format; closes it at the end of the `with` block."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large sizes and odd EXIF; what matters is refused elsewhere
         try:
-            image = Image.open(source, formats=FORMATS)
+            image = Image.open(source, formats=_formats())
         except Image.UnidentifiedImageError:
             yield None
             return
@@ -198,8 +190,23 @@ def _open_image(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile | Non
             yield image
 
 
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that this installation reads."""
+    found = ["PNG", "JPEG", "WEBP"]
+    if features.check("avif"):
+        found.append("AVIF")
+    if find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        found.append("HEIF")
+    return tuple(found)
+
+
 @contextmanager
-def _report_damage(field: str) -> Iterator[None]:
+def report_damage(field: str) -> Iterator[None]:
+    """Raises what goes wrong with a damaged file within the `with` block as a ValueError about `field`."""
     try:
         yield
     except Image.DecompressionBombError as e:
@@ -208,24 +215,3 @@ def _report_damage(field: str) -> Iterator[None]:
         if isinstance(e, ValueError) and ": got " in str(e):  # already one of this module's own errors
             raise
         raise ValueError(f"{field}: got a damaged file ({type(e).__name__}: {e}), needed a whole one") from e
-
-
-def _kind(path: Path) -> str:
-    """What a file that is not a photo seems to be, in words."""
-    with path.open("rb") as file:
-        start = file.read(512)
-    for signature, kind in SIGNATURES.items():
-        if start.startswith(signature):
-            return kind
-    if start[4:8] == b"ftyp":
-        brand = start[8:12]
-        return (
-            "a HEIC image" if brand[:2] in (b"he", b"mi", b"ms") else "an AVIF image" if brand == b"avif" else "a video"
-        )
-    if start.startswith((b"\x89PNG", b"\xff\xd8", b"RIFF")):
-        return "a damaged header"
-    try:
-        text = start[:500].decode("utf-8", errors="strict" if len(start) < 500 else "ignore")
-    except UnicodeDecodeError:
-        return "unknown binary content"
-    return "an SVG drawing" if "<svg" in text else "text" if text.isprintable() or "\n" in text else "unknown content"

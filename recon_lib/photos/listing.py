@@ -1,7 +1,7 @@
 """Lists of photos: which files there are and what is known of their cameras, before any pixel is read.
 
-Poses are `T_world_cam` with OpenGL axes (see `camera`); intrinsics are in pixels with pixel centres at +0.5. A problem is one
-line `file: field: got X, needed Y`. Readers return problems instead of raising them, so that one error can name all bad files.
+Poses are `T_world_cam` with OpenGL axes (see `camera`); intrinsics are in pixels with pixel centres at +0.5. Readers return
+problems (see `findings`) instead of raising them.
 """
 
 import os
@@ -14,10 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from recon_lib.photos.distortion import NONE, Coefficients
+from recon_lib.photos import folder as folders
+from recon_lib.photos import poses
+from recon_lib.photos.distortion import NONE, Distortion
+from recon_lib.photos.findings import Problem, problem
+from recon_lib.photos.folder import Folder, Found
 
-RIGID_TOLERANCE = 1e-3  # largest difference of RᵀR from the identity that is corrected; more is refused
-ROUNDING = 1e-6  # a smaller difference of RᵀR from the identity is left alone, so float32 poses stay bit for bit
+LEAST_SHARE, LEAST_COUNT = (
+    0.8,
+    3,
+)  # a folder with a smaller share, or fewer, of the photos that its cameras name is refused
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Lens:
     cy: float | None = None
     fov_x_radians: float | None = None
     fov_y_radians: float | None = None
-    distortion: Coefficients = NONE
+    distortion: Distortion = NONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,31 +49,89 @@ class PosedPhoto:
     lens: Lens | None
     size: tuple[int, int] | None  # width height for which the lens holds; None: the image's own
     held_out: bool | None  # None: the input gives no split
-    pose_corrected: bool = False  # the rotation was not quite orthonormal, and was corrected
+    mask: str | None = None  # label of the mask that the input names for this photo
+    notes: tuple[str, ...] = ()  # how the entry was read otherwise than written: keys of ingest.CONVERSIONS
 
 
 class Listing(NamedTuple):
     """All photos of a folder with the problems and findings of reading the list."""
 
     photos: tuple[PosedPhoto, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     findings: tuple[dict, ...]
-    up: np.ndarray | None  # unit vector in the world; None: the input does not say
+    up: np.ndarray | None  # unit vector in the world that the input or a convention gives; None: the cameras must tell
     up_source: str  # where `up` comes from, in words
+    up_is_firm: bool = False  # the input itself gives `up`, not a convention
     canonical_rig: bool = False
     unposed: bool = False  # no photo has a camera
     stored_pixels: bool = False  # the cameras describe the pixels as stored, before EXIF orientation
+    missing: tuple[Problem, ...] = ()  # cameras without a photo
+    sources: tuple[str, ...] = ()  # labels of the files that were read for the list
 
 
-def problem(file: str, field: str, got: object, needed: str) -> str:
-    """One problem as a line `file: field: got X, needed Y`, printable whatever a damaged file holds."""
-    line = f"{file}: {field}: got {str(got)[:200]}, needed {needed}"
-    return "".join(c if c.isprintable() else "?" for c in line)
+def find(folder: Folder, given: str, base: str = "") -> tuple[Found, Path]:
+    """The photo that `given` means (see `folder.find_photo`) and its real path, which is never outside by accident.
+
+    Raises ValueError, "got X, needed Y".
+    """
+    found = folders.find_photo(folder, given, base)
+    path = folder.path(found.label)
+    if path is None:
+        raise ValueError("got a link that leaves the folder, needed the file itself: copy the folder with `cp -rL`")
+    if folder.leads_elsewhere(found.label):
+        found = Found(found.label, (*found.notes, folders.LINK))
+    return found, path
 
 
-def finding(kind: str, text: str, files: tuple[str, ...] | list[str] = ()) -> dict:
-    """Something that the user should know about the input; `ingest` describes the form."""
-    return {"kind": kind, "text": text, "files": list(files)}
+class Entry(NamedTuple):
+    """One photo as a program's export names it."""
+
+    name: str
+    T_world_cam: Float[np.ndarray, "4 4"]
+    lens: Lens
+    size: tuple[int, int] | None
+
+
+def gather(folder: Folder, entries: list[Entry], base: str) -> tuple[list[PosedPhoto], list[Problem], list[Problem]]:
+    """The photos of the entries, whose names are paths from `base`; the entries without a photo; and the problems."""
+    photos, missing, problems = [], [], []
+    for entry in entries:
+        try:
+            found, path = find(folder, entry.name, base)
+        except ValueError as e:
+            missing.append(Problem(entry.name, f"path: {e}"))
+            continue
+        try:
+            T_world_cam, notes = poses.rigid(entry.T_world_cam)
+        except ValueError as e:
+            problems.append(problem(found.label, "pose", e, "a rotation and a translation, camera to world"))
+            continue
+        if wrong := _impossible(entry):
+            problems.append(problem(found.label, "camera", wrong, "finite numbers, a positive focal length and size"))
+            continue
+        notes = (*found.notes, *notes)
+        photos.append(PosedPhoto(found.label, path, T_world_cam, entry.lens, entry.size, None, notes=notes))
+    return photos, missing, problems
+
+
+def _impossible(entry: Entry) -> str:
+    """What is wrong with the numbers of an entry's camera; empty if nothing is."""
+    lens = entry.lens
+    values = [
+        v for v in (lens.fx, lens.fy, lens.cx, lens.cy, *lens.distortion.radial, *lens.distortion.tangential) if v
+    ]
+    if not np.isfinite(values).all() or max(map(abs, values), default=0) > 1e30:
+        return f"numbers {values}"
+    if not lens.fx > 0 or (lens.fy is not None and not lens.fy > 0):
+        return f"focal lengths {lens.fx} and {lens.fy}"
+    return "" if entry.size is None or min(entry.size) > 0 else f"a size of {entry.size}"
+
+
+def check_missing(listed: Listing) -> tuple[Problem, ...]:
+    """The cameras without a photo as problems, where too few of the photos are left to go on without them."""
+    present, all_of = len(listed.photos), len(listed.photos) + len(listed.missing)
+    enough = present >= LEAST_COUNT and present >= LEAST_SHARE * all_of
+    return () if enough else listed.missing
 
 
 def intrinsics(lens: Lens, width: int, height: int) -> tuple[float, float, float, float]:
@@ -79,47 +143,7 @@ def intrinsics(lens: Lens, width: int, height: int) -> tuple[float, float, float
     return fx, fy, width / 2 if lens.cx is None else lens.cx, height / 2 if lens.cy is None else lens.cy
 
 
-def rigid(T: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
-    """The pose, with its rotation made orthonormal if it deviates a little.
-
-    Raises ValueError, whose text completes "got …", if it deviates by more, is mirrored or is not finite.
-    """
-    # `Cameras` holds float32, and products of its values must stay finite, too.
-    if not np.isfinite(T).all() or np.abs(T).max() > 1e15:
-        raise ValueError("a value that is not finite")
-    if not np.allclose(T[3], [0, 0, 0, 1], rtol=0, atol=1e-6):
-        raise ValueError(f"last row {T[3].tolist()}")
-    R = T[:3, :3]
-    deviation = np.abs(R.T @ R - np.eye(3)).max()
-    if deviation > RIGID_TOLERANCE:
-        raise ValueError(f"a rotation {deviation:.3g} away from orthonormal")
-    if np.linalg.det(R) < 0:
-        raise ValueError("a mirrored rotation, determinant -1")
-    out = T.copy()
-    if deviation > ROUNDING:
-        u, _, vt = np.linalg.svd(R)
-        out[:3, :3] = u @ vt
-    return out
-
-
-def inside(root: Path, label: str) -> Path | None:
-    """The real path of `label` in `root` (a real path); None if it lies outside the folder, also through a link."""
-    try:
-        real = Path(os.path.realpath(root / label))
-    except (OSError, ValueError):  # null bytes, lone surrogates, names too long
-        return None
-    return real if real.is_relative_to(root) and real != root else None
-
-
-def is_file(path: Path) -> bool:
-    """`Path.is_file`, but False for a name that is too long for the file system."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def duplicates(listed: tuple[PosedPhoto, ...]) -> list[str]:
+def duplicates(listed: tuple[PosedPhoto, ...]) -> list[Problem]:
     """The problems of photos that are listed twice, and of photos whose names (`names`) would clash."""
     files = Counter(photo.path for photo in listed)
     repeated = {photo.path: photo.label for photo in listed if files[photo.path] > 1}

@@ -1,59 +1,65 @@
 """Reads a folder that has only photos: the six named views, whose cameras are known, or photos without cameras."""
 
 import math
-from pathlib import Path
+import posixpath
 
 import numpy as np
 
 from recon_lib import camera
-from recon_lib.photos import decode, listing
-from recon_lib.photos.listing import Lens, Listing, PosedPhoto, finding, problem
+from recon_lib.photos import folder as folders
+from recon_lib.photos import listing
+from recon_lib.photos.findings import Problem, finding, problem
+from recon_lib.photos.folder import Folder
+from recon_lib.photos.listing import Lens, Listing, PosedPhoto
 
-FORMS = """needed one of
-  transforms.json, or transforms_train.json with transforms_test.json, and the photos they name;
-  a COLMAP model (cameras, images, points3D; .bin or .txt) in the folder, sparse/, sparse/0/ or colmap/sparse/0/;
-  exactly six square images named front, back, right, left, top, bottom;
-  photos without cameras, in the folder or in images/, for backend reconviagen to find them"""
-
-
-def read(root: Path) -> Listing:
-    """Lists the photos in `root`, or in `root`/images. Raises ValueError for a folder without photos."""
-    for folder in (root, root / "images"):
-        paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in decode.SUFFIXES)
-        stems = {path.stem.lower() for path in paths}
-        if len(paths) == 6 and stems == set(camera.CANONICAL_VIEWS) and folder == root:
-            return _canonical(root, {path.stem.lower(): path for path in paths})
-        if paths:
-            return _without_cameras(root, paths, stems)
-    raise ValueError(f"{root}: photos: got no photos, {FORMS}")
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv")
+PLACES = ("", *folders.IMAGE_FOLDERS)  # where photos without cameras are looked for
 
 
-def _canonical(root: Path, files: dict[str, Path]) -> Listing:
+def read(folder: Folder, place: str) -> Listing | None:
+    """Lists the photos in `place`, or in images/ there; None for a folder without photos."""
+    for inner in PLACES:
+        here = posixpath.join(place, inner).rstrip("/")
+        labels = [n for n in folder.labels if posixpath.dirname(n) == here and folders.is_image(n)]
+        stems = {folders.stem(n) for n in labels}
+        labels = [n for n in labels if not (folders.is_mask(n) and folders.stem(n)[:-5] in stems)]
+        names = {posixpath.basename(folders.stem(n)).lower(): n for n in labels}
+        if len(labels) == 6 and set(names) == set(camera.CANONICAL_VIEWS) and inner == "":
+            return _canonical(folder, names)
+        if labels:
+            return _without_cameras(folder, labels, set(names))
+    return None
+
+
+def _canonical(folder: Folder, files: dict[str, str]) -> Listing:
     rig = camera.canonical_six(1)
     lens = Lens(fov_x_radians=2 * math.atan(0.5 / camera.CANONICAL_FOCAL))
     poses = dict(zip(camera.CANONICAL_VIEWS, rig.T_world_cam.double().numpy(), strict=True))
-    found, problems = _list_inside(root, {files[name].name: poses[name] for name in poses}, lens)
+    found, problems = _list(folder, {files[name]: poses[name] for name in poses}, lens)
     note = finding("cameras", "the canonical rig of six views: no poses are given with the photos")
-    return Listing(found, problems, (note,), np.array((0.0, 1.0, 0.0)), "y, the rig's", canonical_rig=True)
+    return Listing(found, problems, (note,), np.array((0.0, 1.0, 0.0)), "y, the rig's", True, canonical_rig=True)
 
 
-def _without_cameras(root: Path, paths: list[Path], stems: set[str]) -> Listing:
-    found, problems = _list_inside(root, {path.relative_to(root).as_posix(): None for path in paths}, None)
+def _without_cameras(folder: Folder, labels: list[str], stems: set[str]) -> Listing:
+    found, problems = _list(folder, dict.fromkeys(labels), None)
     text = "none are given with the photos: stage 2 finds them, which takes backend reconviagen"
     if some := stems & set(camera.CANONICAL_VIEWS):
         text += f"; {', '.join(sorted(some))} alone are not the rig of six"
     up = np.array((0.0, 0.0, 1.0))
-    return Listing(found, problems, (finding("cameras", text),), up, "z, the frame of the mesh to come", unposed=True)
+    source = "z, the frame of the mesh to come"
+    return Listing(found, problems, (finding("cameras", text),), up, source, True, unposed=True)
 
 
-def _list_inside(
-    root: Path, poses: dict[str, np.ndarray | None], lens: Lens | None
-) -> tuple[tuple[PosedPhoto, ...], tuple[str, ...]]:
+def _list(
+    folder: Folder, poses: dict[str, np.ndarray | None], lens: Lens | None
+) -> tuple[tuple[PosedPhoto, ...], tuple[Problem, ...]]:
     found, problems = [], []
     for label, pose in poses.items():
-        path = listing.inside(root, label)
-        if path is None or not listing.is_file(path):
-            problems.append(problem(label, "path", "a link out of the folder or no file", "a file in the folder"))
+        try:
+            photo, path = listing.find(folder, label)
+        except ValueError:
+            problems.append(problem(label, "path", "a link out of the folder", "a file in the folder"))
             continue
-        found.append(PosedPhoto(label, path, pose, lens, None, None if pose is None else False))
+        held = None if pose is None else False
+        found.append(PosedPhoto(label, path, pose, lens, None, held, notes=photo.notes))
     return tuple(found), tuple(problems)

@@ -175,8 +175,8 @@ def _depths(T: np.ndarray, k: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def _inside_masks(scene: Scene) -> np.ndarray:
     """Points of a rough grid that nearly all of the masks cover, in the world; none where masks and cameras contradict."""
-    alphas = [image[..., 3] / 255 for image in scene.images]
-    boxes = np.array([framing.mask_box(alpha) for alpha in alphas])
+    alphas = [image[..., 3] for image in scene.images]  # bytes: hundreds of photos as floats would not fit into memory
+    boxes = np.array([framing.mask_box(alpha / 255) for alpha in alphas])
     eyes, rays = framing.mask_rays(boxes, scene.cameras)
     centre, focal = framing.meeting_point(eyes, rays), scene.cameras.intrinsics.double().numpy()[:, :2]
     reach = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1) / 2 / focal.min(1)
@@ -188,7 +188,7 @@ def _inside_masks(scene: Scene) -> np.ndarray:
     for alpha, xy, z in zip(alphas, pixels.numpy(), depth.numpy(), strict=True):
         at = xy[:, ::-1].clip(-1, max(alpha.shape)).astype(int)
         seen = (z > 0) & (at >= 0).all(1) & (at < alpha.shape).all(1)
-        misses[seen] += alpha[tuple(at[seen].T)] < 0.5
+        misses[seen] += alpha[tuple(at[seen].T)] < 128
     return points[misses <= 0.05 * len(alphas)]
 
 
