@@ -130,6 +130,6 @@ def test_outputs_and_papermills_own_marks_are_no_edit(outputs):
 
 def test_a_default_edited_in_a_template_changes_no_copy(outputs):
     template = outputs.parent / "notebooks" / f"{REFINE}.ipynb"
-    edit(template, "steps = 500 ", "steps = 60 ")
+    edit(template, "steps = 800 ", "steps = 60 ")
     pipeline.write_copies({}, outputs / "mine", "outputs/mine", outputs.parent / "notebooks")
-    assert "steps = 500 " in (outputs / "mine" / f"{REFINE}.ipynb").read_text()
+    assert "steps = 800 " in (outputs / "mine" / f"{REFINE}.ipynb").read_text()

@@ -270,7 +270,7 @@ def test_a_run_with_nothing_changed_reuses_every_stage(home, here):
     assert here == list(STAGES)
     assert states(home) == ["reused"] * 5
     assert [e["key"] for e in first["stages"].values()] == [e["key"] for e in second["stages"].values()]
-    assert second["stages"]["3_nvdiffrec"]["doubled"] == 1000
+    assert second["stages"]["3_nvdiffrec"]["doubled"] == 1600
     assert first["inputs"] == {"one.png": "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}  # of "1"
 
 
@@ -281,7 +281,7 @@ def parameter_changed(home):
 def default_changed(home):
     path = home / "notebooks" / "3_nvdiffrec.ipynb"
     before = path.read_text()
-    path.write_text(before.replace("steps = 500 ", "steps = 60 "))
+    path.write_text(before.replace("steps = 800 ", "steps = 60 "))
     assert path.read_text() != before
 
 
@@ -316,7 +316,7 @@ def output_deleted(home):
 def nothing_that_counts_changed(home):
     (home / "library" / "deep" / "a.txt").write_text("2")
     (home / "outputs" / "demo" / "1_ingest.ipynb").unlink()
-    return {"3_nvdiffrec": {"steps": 500, "decay": 0.1}}
+    return {"3_nvdiffrec": {"steps": 800, "decay": 0.1}}
 
 
 @pytest.mark.parametrize(
