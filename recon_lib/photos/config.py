@@ -18,10 +18,15 @@ class Source:
 
 @dataclass(frozen=True)
 class IngestConfig:
-    """Which photos are held out, which way is up, and how large the input may be."""
+    """Which photos are held out, which way is up, whether cameras are searched for, and how large the input may be."""
 
     holdout_every: int = knob(8, "one photo in this many is held out for the verdict, 0 holds out none", 0, 1000)
     up: str = knob("auto", "world axis that points up", choices=("auto", "x", "y", "z", "-x", "-y", "-z"))
+    find_cameras: str = knob(
+        "auto",
+        "whether cameras of photos without are searched for in the photos; must refuses photos where none are found",
+        choices=("auto", "must", "never"),
+    )
     max_side: int = knob(1600, "pixels to which the long side of larger photos is shrunk, 0 for none", 0, 20000)
     max_file_mb: float = knob(20.0, "largest size of one file, in 10^6 bytes", 0.001, 1000)
     max_total_mb: float = knob(4000.0, "largest size of all files together, in 10^6 bytes", 0.001, 100000)

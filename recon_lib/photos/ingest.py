@@ -6,7 +6,7 @@ problem; where the survey finds some, no photo is decoded. What was read otherwi
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from recon_lib.photos import (
     matte,
     poses,
     sizes,
+    triage,
     turns,
     up,
     values,
@@ -31,8 +32,10 @@ from recon_lib.photos import (
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.findings import Problem, finding
 from recon_lib.photos.scene import Scene
+from recon_lib.photos.search import locate
+from recon_lib.photos.search.register import NotFoundError
 from recon_lib.photos.survey import Survey, survey
-from recon_lib.progress import Progress, silent
+from recon_lib.progress import Progress, part, silent
 
 CONVERSIONS = decode.NOTES | {
     folder.CASE: "found under a name in other letters (capitals, composed accents)",
@@ -85,10 +88,12 @@ def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Inges
     with archive.opened(Path(path), config.max_total_mb * 1e6) as opened:
         found = survey(opened, config)
         _refuse(path, found.problems)
-        decoded, problems = views.decode_all(found, progress)
+        decoded, problems = views.decode_all(found, part(progress, 0.0, 0.2) if found.listed.unposed else progress)
         _refuse(path, problems)
+        found, decoded = _with_cameras(path, found, decoded, config, part(progress, 0.2, 1.0))
+    looks = triage.of_photos([view.rgba for view in decoded], [photo.label for photo in found.listed.photos])
     told = _told([view.notes for view in decoded], found)
-    return Ingested(_scene(found, decoded), [*found.findings, *told])
+    return Ingested(_scene(found, decoded), [*found.findings, *told, *looks])
 
 
 def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
@@ -99,6 +104,24 @@ def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
     inverted = (matte.INVERTED,) if found.inverted else ()
     told = _told([one.notes + (inverted if one.mask else ()) for one in found.planned], found)
     return [*found.findings, *told], findings.lines(found.problems)
+
+
+def _with_cameras(
+    path: Path, found: Survey, decoded: list[views.View], config: IngestConfig, progress: Progress
+) -> tuple[Survey, list[views.View]]:
+    """Photos without cameras with those that are found in them. Photos in which none are found stay as they are, with a
+    finding that says why; or they are refused, where the config says that cameras must be found."""
+    if not found.listed.unposed or config.find_cameras == "never":
+        return found, decoded
+    try:
+        return locate.locate(found, decoded, config, progress)
+    except NotFoundError as error:
+        if config.find_cameras == "must":
+            raise ValueError(f"{path}: {error}") from error
+        why = "; ".join(str(error).splitlines())
+        text = f"searched for in the photos and not found, so only backend reconviagen of stage 2 can take them ({why})"
+        said = [finding("cameras", text) if one["kind"] == "cameras" else one for one in found.findings]
+        return replace(found, findings=tuple(said)), decoded
 
 
 def verb(kind: str) -> str:

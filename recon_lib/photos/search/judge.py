@@ -4,6 +4,9 @@ The body is a grid of points, of which those stay that lie inside the masks of m
 the intersection over union of its mask and the body's silhouette. Reprojection errors do not show a camera on the wrong side of
 an object that looks alike from there; this does. It does not see errors of a few degrees.
 
+Many wrong views are only told apart from right ones by a body that a small majority makes; but that body is too large, so right
+views agree with it less. Therefore the majority grows from level to level, and with it the agreement that is asked for.
+
 Masks are small: the object is about `OBJECT` pixels long in them. Axes: B views, N points, H W pixels, top row first.
 """
 
@@ -18,11 +21,12 @@ from recon_lib import camera
 from recon_lib.camera import Cameras
 from recon_lib.photos import framing, silhouettes
 
-OBJECT = 64  # pixels of the longer side of the object's box in a small mask
-POINTS = 64  # points a side of the grid around the object
-MAJORITY = 0.7  # of the views that see a point must have it inside their masks
+OBJECT = 56  # pixels of the longer side of the object's box in a small mask
+POINTS = 56  # points a side of the grid around the object
+# So many of the views that see a point must have it inside their masks, all but one of them at most; and a view of less
+# agreement is left out, the worst first.
+LEVELS = ((0.7, 0.55), (0.8, 0.68), (0.9, 0.8))
 SEEN = 0.3  # of the views must see a point
-ENOUGH = 0.8  # a view of less agreement is left out, the worst first
 LEAST_SHARE, LEAST_COUNT = 0.6, 4  # of the views must be left
 ROUNDS = 5  # of the search for the point that most views look at
 FAR = 3.0  # times the median distance of the rays from that point; rays further off do not count
@@ -56,14 +60,14 @@ def judge(alphas: list[UInt8[np.ndarray, "_ _"]], cameras: Cameras) -> Judged:
     small, cameras = _shrink(alphas, cameras)
     kept = np.ones(len(small), bool)
     grid = _grid_around(small, cameras, kept)
-    before = after = _agreements(small, grid, kept)
-    least = max(LEAST_COUNT, LEAST_SHARE * len(kept))
-    while after[kept].min() < ENOUGH and kept.sum() - 1 >= least:
-        kept[np.flatnonzero(kept)[after[kept].argmin()]] = False
-        after = _agreements(small, grid, kept)
-    if after[kept].min() < ENOUGH:
-        kept &= after >= ENOUGH
-    return Judged(before, after, kept, grid.points[_body(grid, kept)])
+    before = _agreements(small, grid, kept, LEVELS[-1][0])
+    for majority, enough in LEVELS:
+        after = _agreements(small, grid, kept, majority)
+        while after[kept].min() < enough and kept.sum() > LEAST_COUNT:
+            kept[np.flatnonzero(kept)[after[kept].argmin()]] = False
+            after = _agreements(small, grid, kept, majority)
+    kept &= after >= LEVELS[-1][1]
+    return Judged(before, after, kept, grid.points[_body(grid, kept, LEVELS[-1][0])])
 
 
 def _shrink(alphas: list[np.ndarray], cameras: Cameras) -> tuple[list[np.ndarray], Cameras]:
@@ -90,9 +94,11 @@ def _grid_around(small: list[np.ndarray], cameras: Cameras, kept: np.ndarray) ->
         away = np.linalg.norm(np.cross(centre - eyes, rays), axis=1)
         near = away <= FAR * max(np.median(away), 1e-9)
     focal = cameras.intrinsics.double().numpy()[:, :2].min(1)
-    half = 1.5 * np.median(np.linalg.norm(centre - eyes, axis=1) * np.ptp(boxes.reshape(-1, 2, 2), 1).max(1) / 2 / focal)
+    half = 1.5 * np.median(
+        np.linalg.norm(centre - eyes, axis=1) * np.ptp(boxes.reshape(-1, 2, 2), 1).max(1) / 2 / focal
+    )
     first = _look(small, cameras, centre - half, centre + half)
-    body = first.points[_body(first, kept)]
+    body = first.points[_body(first, kept, LEVELS[0][0])]
     if not len(body):
         return first
     step = 2 * half / (POINTS - 1)
@@ -103,10 +109,11 @@ def _look(small: list[np.ndarray], cameras: Cameras, low: np.ndarray, high: np.n
     step = (high - low).max() / (POINTS - 1)
     axes = [np.arange(a, b + step / 2, step) for a, b in zip(low, high, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    where = torch.from_numpy(points).float()
     places, inside, seen = [], [], []
     for i, mask in enumerate(small):
-        xy, depth = camera.project(cameras[[i]], torch.from_numpy(points).float())
-        column, row = np.floor(np.nan_to_num(xy[0].numpy().T, nan=-1).clip(-1, max(mask.shape))).astype(np.int32)
+        xy, depth = camera.project(cameras[[i]], where)
+        column, row = xy[0].nan_to_num(-1).clamp(-1, max(mask.shape)).floor().int().numpy().T
         sees = (depth[0].numpy() > 0) & (row >= 0) & (column >= 0) & (row < mask.shape[0]) & (column < mask.shape[1])
         place = np.where(sees, row * mask.shape[1] + column, -1)
         places.append(place)
@@ -115,18 +122,18 @@ def _look(small: list[np.ndarray], cameras: Cameras, low: np.ndarray, high: np.n
     return Seen(points, places, np.stack(inside), np.stack(seen))
 
 
-def _body(grid: Seen, kept: np.ndarray) -> Bool[np.ndarray, " N"]:
+def _body(grid: Seen, kept: np.ndarray, majority: float) -> Bool[np.ndarray, " N"]:
     """The points that the majority of the kept views that see them has inside."""
     seen, inside = grid.seen[kept].sum(0), grid.inside[kept].sum(0)
-    return (inside >= MAJORITY * seen) & (seen >= max(2, SEEN * kept.sum()))
+    return (inside >= np.minimum(majority * seen, seen - 1)) & (seen >= max(2, SEEN * kept.sum()))
 
 
-def _agreements(small: list[np.ndarray], grid: Seen, kept: np.ndarray) -> Float[np.ndarray, " B"]:
-    body = _body(grid, kept)
+def _agreements(small: list[np.ndarray], grid: Seen, kept: np.ndarray, majority: float) -> Float[np.ndarray, " B"]:
+    body = np.flatnonzero(_body(grid, kept, majority))
     out = []
-    for mask, place, seen in zip(small, grid.places, grid.seen, strict=True):
-        shown = np.zeros(mask.size, bool)
-        shown[place[body & seen]] = True
-        shown = shown.reshape(mask.shape)
-        out.append((shown & mask).sum() / max((shown | mask).sum(), 1))
+    for mask, place in zip(small, grid.places, strict=True):
+        shown = np.zeros(mask.size + 1, bool)  # the last one is of points outside the photo
+        shown[place[body]] = True
+        both = shown[:-1].reshape(mask.shape)
+        out.append((both & mask).sum() / max((both | mask).sum(), 1))
     return np.array(out)

@@ -1,8 +1,8 @@
 """Cameras of photos by COLMAP: SIFT features, matches between the photos, and incremental mapping.
 
-Features lie inside the masks only: on a turntable those of the background contradict those of the object. Photos of one size and
-one focal length by EXIF share a lens, SIMPLE_RADIAL. Poses are `T_world_cam` with OpenGL axes, in a world of COLMAP's choice;
-focal lengths are shares of the photo's long side. Axes: H W top row first.
+Features lie inside the masks only: on a turntable those of the background contradict those of the object. Photos of one size
+and one focal length by EXIF share a lens, SIMPLE_RADIAL. Poses are `T_world_cam` with OpenGL axes, in a world of COLMAP's
+choice; focal lengths are shares of the long side of a photo. Axes: H W top row first.
 """
 
 import shutil
