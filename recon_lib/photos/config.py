@@ -24,7 +24,7 @@ class IngestConfig:
     up: str = knob("auto", "world axis that points up", choices=("auto", "x", "y", "z", "-x", "-y", "-z"))
     find_cameras: str = knob(
         "auto",
-        "whether cameras of photos without are searched for in the photos; must refuses photos where none are found",
+        "whether photos are searched for cameras that are not given; must refuses if none is found",
         choices=("auto", "must", "never"),
     )
     max_side: int = knob(1600, "pixels to which the long side of larger photos is shrunk, 0 for none", 0, 20000)
