@@ -24,7 +24,7 @@ class IngestConfig:
     up: str = knob("auto", "world axis that points up", choices=("auto", "x", "y", "z", "-x", "-y", "-z"))
     find_cameras: str = knob(
         "auto",
-        "whether to search photos for cameras that are not given; must refuses if none are",
+        "search photos for missing cameras; must refuses where none are found",
         choices=("auto", "must", "never"),
     )
     make_masks: str = knob(
