@@ -23,9 +23,9 @@ def of_photos(photos: list[UInt8[np.ndarray, "_ _ 4"]], labels: list[str]) -> li
     small = [_object(rgba) for rgba in photos]
     sharp = np.array([_sharpness(grey, inside) for grey, inside in small])
     said = []
-    blurred = sharp < BLURRED * np.median(sharp)
-    clipped = np.array([max((g[m] <= DARK).mean(), (g[m] >= BRIGHT).mean()) > CLIPPED for g, m in small])
     tiny = np.array([(rgba[..., 3] > 127).mean() < SMALL for rgba in photos])
+    blurred = ~tiny & (sharp < BLURRED * np.median(sharp))
+    clipped = np.array([max((g[m] <= DARK).mean(), (g[m] >= BRIGHT).mean()) > CLIPPED for g, m in small])
     twice = np.zeros(len(photos), bool)
     thumbs = [cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32) for grey, _ in small]
     for i in range(1, len(thumbs)):

@@ -27,6 +27,7 @@ POINTS = 56  # points a side of the grid around the object
 # agreement is left out, the worst first.
 LEVELS = ((0.7, 0.55), (0.8, 0.68), (0.9, 0.8))
 SEEN = 0.3  # of the views must see a point
+UNLIKE = 0.12  # less than the median at the last level, a view is left out as well
 LEAST_SHARE, LEAST_COUNT = 0.6, 4  # of the views must be left
 ROUNDS = 5  # of the search for the point that most views look at
 FAR = 3.0  # times the median distance of the rays from that point; rays further off do not count
@@ -52,7 +53,7 @@ class Seen(NamedTuple):
     points: Float[np.ndarray, "N 3"]
     places: list[np.ndarray]  # flat pixel index of each point, -1 outside the photo, by view
     inside: Bool[np.ndarray, "B N"]  # the view sees the point inside its mask
-    seen: Bool[np.ndarray, "B N"]
+    seen: Bool[np.ndarray, "B N"]  # or surely outside the object
 
 
 def judge(alphas: list[UInt8[np.ndarray, "_ _"]], cameras: Cameras) -> Judged:
@@ -63,11 +64,15 @@ def judge(alphas: list[UInt8[np.ndarray, "_ _"]], cameras: Cameras) -> Judged:
     before = _agreements(small, grid, kept, LEVELS[-1][0])
     for majority, enough in LEVELS:
         after = _agreements(small, grid, kept, majority)
-        while after[kept].min() < enough and kept.sum() > LEAST_COUNT:
+        while after[kept].min() < _bar(after[kept], enough) and kept.sum() > LEAST_COUNT:
             kept[np.flatnonzero(kept)[after[kept].argmin()]] = False
             after = _agreements(small, grid, kept, majority)
     kept &= after >= LEVELS[-1][1]
     return Judged(before, after, kept, grid.points[_body(grid, kept, LEVELS[-1][0])])
+
+
+def _bar(after: np.ndarray, enough: float) -> float:
+    return max(enough, float(np.median(after)) - UNLIKE) if enough == LEVELS[-1][1] else enough
 
 
 def _shrink(alphas: list[np.ndarray], cameras: Cameras) -> tuple[list[np.ndarray], Cameras]:
@@ -117,9 +122,14 @@ def _look(small: list[np.ndarray], cameras: Cameras, low: np.ndarray, high: np.n
         sees = (depth[0].numpy() > 0) & (row >= 0) & (column >= 0) & (row < mask.shape[0]) & (column < mask.shape[1])
         place = np.where(sees, row * mask.shape[1] + column, -1)
         places.append(place)
-        seen.append(sees)
+        # A mask that the photo's border does not cut shows all of the object: what is outside of the photo is outside of it.
+        seen.append(sees if _is_cut(mask) else np.ones_like(sees))
         inside.append(sees & mask.ravel()[place])
     return Seen(points, places, np.stack(inside), np.stack(seen))
+
+
+def _is_cut(mask: np.ndarray) -> bool:
+    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
 def _body(grid: Seen, kept: np.ndarray, majority: float) -> Bool[np.ndarray, " N"]:

@@ -24,7 +24,7 @@ from recon_lib.photos.undistort import undistort
 from recon_lib.photos.views import View
 from recon_lib.progress import Progress
 
-UNLIKE = 0.1  # a view whose agreement is less than the median by this is named
+UNLIKE = 0.08  # a view whose agreement is less than the median by this is named
 REPLACED = {"cameras", "photos", "split", "up"}  # kinds of findings that are said anew
 
 

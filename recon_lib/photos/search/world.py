@@ -25,11 +25,13 @@ class Upright(NamedTuple):
 def upright(T_world_cam: Float[np.ndarray, "B 4 4"], body: Float[np.ndarray, "N 3"]) -> Upright:
     """The new world of cameras around a body."""
     own = up.of_cameras(T_world_cam)
-    mean = T_world_cam[:, :3, 1].mean(0)
+    if own is None:
+        mean = T_world_cam[:, :3, 1].mean(0)
+        direction = mean if np.linalg.norm(mean) > 1e-3 else np.array((0.0, 0.0, 1.0))
+    else:
+        direction = own.up
     source = up.MEASURED if own is not None and own.is_sure else "a guess, the cameras' mean up: check the sheet"
-    T = Y_TO_Z @ frames.up_to_y(
-        mean if own is None and np.linalg.norm(mean) > 1e-3 else [0, 0, 1] if own is None else own.up
-    )
+    T = Y_TO_Z @ frames.up_to_y(direction)
     turned = body @ T[:3, :3].T
     T[:3, 3] = -(turned.min(0) + turned.max(0)) / 2
     return Upright(T, 1 / float(np.linalg.norm(turned + T[:3, 3], axis=1).max()), source)
