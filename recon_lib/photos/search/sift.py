@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from recon_lib import camera
 
 LONG_SIDE = 1000  # pixels to which the long side of larger photos is shrunk to find features
-MOST_FEATURES = 4096  # per photo
+MOST_FEATURES = 2000  # per photo
 ALL_PAIRS = 60  # so many photos are matched each with each, more in their order
 FEW = 40  # up to so many photos, the mapper asks for fewer points
 SEED = 1
