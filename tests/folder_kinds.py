@@ -4,6 +4,7 @@ Each makes a folder of 10 + 2 views of the jug at 128 pixels and spoils one thin
 """
 
 import json
+import unicodedata
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -37,7 +38,9 @@ def shots(arc: bool = False) -> tuple[Shot, ...]:
         frames = json.loads((JUG / f"transforms_{part}.json").read_text())["frames"]
         for i in chosen:
             image = Image.open(JUG / frames[i]["file_path"]).convert("RGBA").resize((SIDE, SIDE), Image.Resampling.BOX)
-            found.append(Shot(f"{part}_{i:03}", np.asarray(image), Z_UP @ np.array(frames[i]["transform_matrix"])))
+            T = Z_UP @ np.array(frames[i]["transform_matrix"])
+            T[:3, :3] = Rotation.from_matrix(T[:3, :3]).as_matrix()  # the sample's are rounded to float32
+            found.append(Shot(f"{part}_{i:03}", np.asarray(image), T))
     return tuple(found)
 
 
@@ -460,3 +463,70 @@ def record3d(folder):
         poses.append([*Rotation.from_matrix(T[:3, :3]).as_quat(), *T[:3, 3]])
     K = [FOCAL, 0, 0, 0, FOCAL, 0, SIDE / 2, SIDE / 2, 1]
     (folder / "metadata.json").write_text(json.dumps({"w": SIDE, "h": SIDE, "fps": 60, "K": K, "poses": poses}))
+
+
+def names_decomposed(folder):
+    """As macOS writes accents, where the file of cameras has them composed."""
+    for shot in shots():
+        put(folder / "images" / f"{unicodedata.normalize('NFD', 'é')}_{shot.name}.png", Image.fromarray(shot.rgba))
+    transforms(folder, path="images/" + unicodedata.normalize("NFC", "é") + "_{}")
+
+
+def colmap_spaces_windows(folder):
+    colmap_spaces(folder)
+    for path in (folder / "sparse" / "0").iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def hub_cache(folder):
+    """Every file is a link to one without extension elsewhere, and images/ as a whole is one, too."""
+    blobs = folder.with_name("blobs")
+    blobs.mkdir()
+    blue_jug(folder.with_name("snapshot"))
+    for i, path in enumerate(sorted(folder.with_name("snapshot").rglob("*.*"))):
+        path.rename(blobs / str(i))
+        path.symlink_to(blobs / str(i))
+    (folder / "images").symlink_to(folder.with_name("snapshot") / "images")
+    (folder / "transforms.json").symlink_to(folder.with_name("snapshot") / "transforms.json")
+
+
+def shrunk_copies_only(folder):
+    cut_outs(folder, "images_4")
+    transforms(folder, lens={"fl_x": 1111.0, "fl_y": 1111.0, "cx": 256.0, "cy": 256.0, "w": 512, "h": 512})
+
+
+def exif90_upright_cameras(folder):
+    """The cameras describe the upright pixels; half of the photos are stored turned."""
+    exif = Image.Exif()
+    exif[EXIF] = 6
+    box = (0, 8, SIDE, SIDE - 8)
+    for i, shot in enumerate(shots()):
+        upright = on_grey(shot).crop(box)
+        if i % 2:
+            put(folder / "images" / f"{shot.name}.jpg", upright)
+        else:
+            put(folder / "images" / f"{shot.name}.jpg", upright.transpose(Image.Transpose.ROTATE_90), exif=exif)
+        put(folder / "masks" / f"{shot.name}.png", mask(shot).crop(box))
+    transforms(folder, ".jpg", top={"h": 112, "cy": 56.0})
+
+
+def far_colmap(folder):
+    cut_outs(folder)
+    away = np.eye(4)
+    away[:3, 3] = UTM
+    colmap(folder, turn=away)
+
+
+def mask_soft_alpha(folder):
+    for shot in shots():
+        photo = on_grey(shot).convert("RGBA")
+        photo.putalpha(mask(shot).filter(ImageFilter.GaussianBlur(0.02 * SIDE)))
+        put(folder / "images" / f"{shot.name}.png", photo)
+    transforms(folder)
+
+
+def mask_larger(folder):
+    with_masks(folder)
+    transforms(folder, ".jpg")
+    for path in (folder / "masks").iterdir():
+        put(path, Image.open(path).resize((2 * SIDE, 2 * SIDE), Image.Resampling.NEAREST))

@@ -38,4 +38,4 @@ class IngestConfig:
     max_file_mb: float = knob(20.0, "largest size of one file, in 10^6 bytes", 0.001, 1000)
     max_total_mb: float = knob(4000.0, "largest size of all files together, in 10^6 bytes", 0.001, 100000)
     max_megapixels: float = knob(50.0, "largest size of one image, in 10^6 pixels", 0.001, 1000)
-    max_total_megapixels: float = knob(4000.0, "largest size of all images together, in 10^6 pixels", 0.001, 100000)
+    max_total_megapixels: float = knob(20000.0, "largest size of all images together, in 10^6 pixels", 0.001, 100000)

@@ -186,6 +186,8 @@ def _plan(
         if mask is not None and _size(view.mask_header.stored_size, lying.mask) != size:
             notes += ("mask_scaled",)
         notes += ("shrunk",) if small != size else ()
+        lens = view.photo.lens
+        notes += () if lens is None or lens.distortion.is_none else ("undistorted",)
         lossy = view.mask_header is not None and view.mask_header.is_lossy
         planned.append(Planned(view.photo, lying, mask, stored if small != size else None, small, lossy, k, notes))
     return planned, problems

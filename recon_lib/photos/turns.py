@@ -20,10 +20,8 @@ from recon_lib.photos.headers import Header
 from recon_lib.photos.listing import PosedPhoto
 
 BACK = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # the turn that undoes a turn
-CLEARER = (
-    0.01,
-    3.0,
-)  # under one turn the silhouettes must miss less by this share, and by this factor, than under any other
+# Under one turn the silhouettes must miss less by this share, and by this factor, than under any other.
+CLEARER_SHARE, CLEARER_FACTOR = 0.01, 3.0
 SHARPER = 1.15  # the photos' edges must be stronger by this factor on the masks' outlines
 MOST = 16  # photos that are looked at
 EDGES = 256  # pixels of the long side of photos whose edges are looked at
@@ -144,7 +142,7 @@ def _clearly_best(scores: list[float]) -> int | None:
     if len(scores) < 2:
         return None
     misses = [1 - scores[i] for i in order[:2]]
-    return int(order[0]) if misses[1] > max(misses[0] + CLEARER[0], misses[0] * CLEARER[1]) else None
+    return int(order[0]) if misses[1] > max(misses[0] + CLEARER_SHARE, misses[0] * CLEARER_FACTOR) else None
 
 
 def _upright_by_edges(

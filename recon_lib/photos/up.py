@@ -21,7 +21,8 @@ MEASURED = "level for the cameras, the direction most orthogonal to their right 
 DISAGREES = 20.0  # degrees between the file's claim and the cameras' own from which this is a finding
 FLAT = 0.1  # a second singular value below this share says that all right axes are nearly parallel
 THICK = 0.5  # a third above this share of the second says that they lie in no common plane
-LEVEL = 0.4  # cosine; photos whose right axis is further out of the plane were taken with the camera turned, and are left out
+LEVEL = (0.4, 0.2)  # cosines, one a round: photos with a right axis further out of the plane had the camera turned
+BETWEEN = 0.1  # with more than this share of photos between the two, cameras were held anyhow
 MOST = 60  # cameras of which all pairs are tried
 
 
@@ -40,10 +41,14 @@ def of_cameras(T: Float[np.ndarray, "B 4 4"]) -> Own | None:
     mean = ups.mean(0)
     if np.linalg.norm(mean) < 1e-3:
         return None
-    level = np.abs(rights @ _most_agreed(rights, mean)) < LEVEL
-    if level.sum() < max(1, len(T) / 2):
-        return None
-    up, is_sure = _most_orthogonal(rights[level], mean)
+    up, is_sure = _most_agreed(rights, mean), False
+    for tolerance in LEVEL:
+        level = np.abs(rights @ up) < tolerance
+        if level.sum() < max(1, len(T) / 2):
+            return None
+        up, is_sure = _most_orthogonal(rights[level], mean)
+    off = np.abs(rights @ up)
+    is_sure &= bool(((off > LEVEL[1]) & (off < LEVEL[0])).mean() <= BETWEEN)
     agreement = (ups @ up).mean()
     return None if abs(agreement) < 1e-3 else Own(up * np.sign(agreement), is_sure)
 
@@ -62,7 +67,7 @@ def _most_agreed(rights: np.ndarray, mean_up: np.ndarray) -> np.ndarray:
     across = across[lengths > 0.02] / lengths[lengths > 0.02, None]
     if not len(across):
         return _most_orthogonal(rights, mean_up)[0]
-    cost = np.minimum((across @ few.T) ** 2, LEVEL**2).sum(1)
+    cost = np.minimum((across @ few.T) ** 2, LEVEL[1] ** 2).sum(1)
     return across[cost.argmin()]
 
 

@@ -81,4 +81,4 @@ def _read(found: Survey, planned: Planned, make: cutout.Maker | None) -> View:
     # The object may lie completely where the lens saw nothing, or where a pinhole camera of this focal length does not reach.
     if not after:
         raise ValueError(f"distortion: got {lens.distortion}, needed a lens that keeps the object in the photo")
-    return View(rgba, (*notes, "undistorted", *(["cut"] if after < 0.5 * before and lens.distortion.fisheye else [])))
+    return View(rgba, (*notes, "cut") if lens.distortion.fisheye and after < 0.5 * before else notes)
