@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from recon_lib.camera import Cameras
-from recon_lib.photos import splits, triage
+from recon_lib.photos import cutout, splits, triage
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.distortion import Distortion
 from recon_lib.photos.findings import counted, finding, named
@@ -38,7 +38,9 @@ class Located(NamedTuple):
 def locate(found: Survey, decoded: list[View], config: IngestConfig, progress: Progress) -> Located:
     """Raises NotFoundError, with a line per photo that failed, where no cameras are found that masks and photos agree with."""
     names = [photo.label for photo in found.listed.photos]
-    shots = [Shot(view.rgba, focal.of_exif(one.photo.path)) for one, view in zip(found.planned, decoded, strict=True)]
+    shots = [
+        Shot(_shown(view), focal.of_exif(one.photo.path)) for one, view in zip(found.planned, decoded, strict=True)
+    ]
     model, left_out = register.register(shots, names, progress)
     chosen = sorted(model.placed)
     views = [_undistorted(decoded[i], model.placed[i]) for i in chosen]
@@ -79,6 +81,13 @@ def locate(found: Survey, decoded: list[View], config: IngestConfig, progress: P
     return Located(new, [views[k] for k in kept])
 
 
+def _shown(view: View) -> np.ndarray:
+    """The photo as features are looked for: all of it where GrabCut made the mask, which may have bitten the object."""
+    if cutout.BOX not in view.notes:
+        return view.rgba
+    return np.dstack([view.rgba[..., :3], np.full(view.rgba.shape[:2], 255, np.uint8)])
+
+
 def _undistorted(view: View, camera: Placed) -> View:
     if camera.radial == 0:
         return view
@@ -116,7 +125,7 @@ def _say(
     observed = [one.observations for one in placed.values()]
     sides = sorted({round(one.focal, 2) for one in placed.values()})
     text = (
-        f"found in the photos, from features inside the masks: {len(placed)} of {len(names)} placed, "
+        f"found in the photos, from features inside the masks that were given: {len(placed)} of {len(names)} placed, "
         f"{np.mean(observed):.0f} observations each ({min(observed)} at least), {reprojection_px:.2f} pixels off, focal length "
         f"{', '.join(f'{side:g}' for side in sides)} of the long side; the world's scale is unknown: the object's radius is 1"
     )
