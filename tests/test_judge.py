@@ -1,5 +1,7 @@
 """The hull as judge: right views agree, and each kind of wrong one is found and named."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -8,8 +10,9 @@ import pytest
 import torch
 from plain_photos import COUNT, DISTANCE, boulder, on_grey, save
 
-from recon_lib.photos import cutout, ingest
+from recon_lib.photos import cutout, export, ingest
 from recon_lib.photos.config import IngestConfig
+from recon_lib.photos.scene import Scene
 from recon_lib.photos.search import judge
 
 BAD = 4  # the view that is spoiled
@@ -88,3 +91,28 @@ def test_a_border_of_many_colours_is_refused_and_says_what_to_do(tmp_path):
     save(tmp_path, (cv2.resize(clutter, (64, 64), interpolation=cv2.INTER_NEAREST),) * 3)
     with pytest.raises(ValueError, match=r"background of many colours .*set make_masks to box"):
         ingest.read(tmp_path, IngestConfig())
+
+
+def test_masks_by_grabcut_that_nothing_confirms_are_refused(tmp_path):
+    save(tmp_path, tuple(on_grey(image) for image in boulder().images[:2]))
+    assert ingest.read(tmp_path, IngestConfig()).scene.cameras is None
+    with pytest.raises(ValueError, match=r"got 2 photos, needed at least 3"):
+        ingest.read(tmp_path, IngestConfig(make_masks="box"))
+
+
+def test_a_mask_made_for_given_cameras_is_refused_where_the_hull_contradicts_it(tmp_path):
+    few = boulder(8)
+    posed = Scene(
+        tuple(f"v{i:02d}" for i in range(8)), few.images, few.cameras, np.zeros(8, bool), np.array((0.0, 1.0, 0.0))
+    )
+    export.write(posed, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "masks")
+    text = (tmp_path / "out" / "transforms.json").read_text()
+    (tmp_path / "out" / "transforms.json").write_text(re.sub(r'"mask_path": "[^"]*",', "", text))
+    save(tmp_path / "out" / "images", tuple(on_grey(image) for image in few.images))
+    assert len(ingest.read(tmp_path / "out", IngestConfig()).scene.names) == 8
+    table = on_grey(few.images[2])
+    table[240:310, 10:310, :3] = 40
+    cv2.imwrite(str(tmp_path / "out" / "images" / "v02.png"), table[..., 2::-1])
+    with pytest.raises(ValueError, match=r"v02.png: mask: got one made here with which the hull of all agrees by 0"):
+        ingest.read(tmp_path / "out", IngestConfig())

@@ -136,7 +136,8 @@ def _with_cameras(
     try:
         return locate.locate(found, decoded, config, progress)
     except NotFoundError as error:
-        if config.find_cameras == "must":
+        # Without cameras nothing tells whether GrabCut's masks are right.
+        if config.find_cameras == "must" or any(cutout.BOX in view.notes for view in decoded):
             raise ValueError(f"{path}: {error}") from error
         why = "; ".join(str(error).splitlines())
         said = [

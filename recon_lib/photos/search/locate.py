@@ -123,9 +123,10 @@ def _say(
     left_out: dict[int, str], names: list[str],
 ) -> list[dict]:  # fmt: skip
     observed = [one.observations for one in placed.values()]
+    where = "inside the masks, all over photos whose masks GrabCut made"
     sides = sorted({round(one.focal, 2) for one in placed.values()})
     text = (
-        f"found in the photos, from features inside the masks that were given: {len(placed)} of {len(names)} placed, "
+        f"found in the photos, from features {where}: {len(placed)} of {len(names)} placed, "
         f"{np.mean(observed):.0f} observations each ({min(observed)} at least), {reprojection_px:.2f} pixels off, focal length "
         f"{', '.join(f'{side:g}' for side in sides)} of the long side; the world's scale is unknown: the object's radius is 1"
     )
