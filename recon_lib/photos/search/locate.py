@@ -119,11 +119,10 @@ def _check(judged: Judged, names: list[str]) -> None:
 
 
 def _say(
-    found: Survey, reprojection_px: float, placed: dict[int, Placed], judged: Judged, chosen: list[str],
+    where: str, reprojection_px: float, placed: dict[int, Placed], judged: Judged, chosen: list[str],
     left_out: dict[int, str], names: list[str],
 ) -> list[dict]:  # fmt: skip
     observed = [one.observations for one in placed.values()]
-    where = "inside the masks, all over photos whose masks GrabCut made"
     sides = sorted({round(one.focal, 2) for one in placed.values()})
     text = (
         f"found in the photos, from features {where}: {len(placed)} of {len(names)} placed, "
