@@ -61,8 +61,9 @@ def locate(found: Survey, decoded: list[View], config: IngestConfig, progress: P
         planned.append(one._replace(photo=photo, intrinsics=lenses[k]))
     listed = found.listed._replace(photos=tuple(photos), unposed=False, up=np.array((0.0, 0.0, 1.0)))
     split = splits.choose(listed, config.holdout_every)
+    where = "all over them" if any(cutout.BOX in view.notes for view in decoded) else "inside the masks"
     said = _say(
-        found, model.reprojection_px, model.placed, judged, [names[i] for i in chosen], left_out | dropped, names
+        where, model.reprojection_px, model.placed, judged, [names[i] for i in chosen], left_out | dropped, names
     )
     held = [photo.label for photo, out in zip(photos, split.held_out, strict=True) if out]
     said += [
