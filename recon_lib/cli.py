@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from recon_lib.photos import commands as commands_of_photos
 from recon_lib.stages import COARSE, FINISHED, INGEST, METRICS, MODES, STAGES
 from recon_lib.weights import commands as commands_of_weights
 
@@ -110,15 +111,6 @@ def check(options: argparse.Namespace) -> int:
     return DONE
 
 
-def frames(options: argparse.Namespace) -> int:
-    """`recon frames`: writes the sharp frames of a video into a new folder."""
-    from recon_lib.photos import video
-
-    taken = video.take_frames(Path(options.video), Path(options.folder), options.count)
-    print(f"{taken} frames in {options.folder}/images: now find their cameras (COLMAP, say) and put masks into masks/")
-    return DONE
-
-
 def _choose_run_folder(
     options: argparse.Namespace, asked: dict[str, dict], wanted: str, notebooks: Path, ingest: dict[str, Any]
 ) -> Path:
@@ -179,11 +171,10 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument(
         "--set", action="append", default=[], metavar=f"{INGEST}.NAME=VALUE", help="set one parameter; VALUE is YAML"
     )
-    filming = commands.add_parser("frames", help="take the sharp frames of a video as photos")
-    filming.set_defaults(command=frames)
-    filming.add_argument("video", metavar="VIDEO", help="an .mp4, .mov or other video")
-    filming.add_argument("folder", metavar="DIR", help="new folder, in which images/ is made")
-    filming.add_argument("--count", type=int, default=120, metavar="N", help="most frames to take; default 120")
+    commands_of_photos.add_frames(commands.add_parser("frames", help="take the sharp frames of a video as photos"))
+    commands_of_photos.add_export(
+        commands.add_parser("export", help="write a run's photos, masks and cameras for COLMAP and other tools")
+    )
     reporting = commands.add_parser("report", help="write a run's report.html again from its folder")
     reporting.set_defaults(command=report)
     reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")

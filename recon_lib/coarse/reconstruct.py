@@ -125,7 +125,8 @@ def choose(backend: str, device: str, has_cameras: bool, views: int) -> tuple[st
         if not has_cameras:
             raise ValueError(
                 f"backend auto: got photos without cameras, which only reconviagen can take, and that cannot run here ({why}); "
-                "give cameras (transforms.json, a COLMAP model, or the six named views)"
+                "give cameras (transforms.json, a COLMAP model, or the six named views), or see in the findings of 1_ingest "
+                "why none were found in the photos"
             ) from error
         if views >= LEAST_FOR_STEREO:
             return "stereo", f"`auto` chose stereo, as ReconViaGen cannot run here: {why}"

@@ -18,7 +18,7 @@ FORMS = """needed one of
   a COLMAP model (cameras and images; .bin or .txt) in the folder, sparse/, sparse/0/ or any folder in it;
   Metashape's cameras (XML), RealityScan's (CSV), Polycam's raw data, or Record3D's frames, with the photos;
   exactly six square images named front, back, right, left, top, bottom;
-  photos without cameras, in the folder or in images/, for backend reconviagen to find them"""
+  photos without cameras, in the folder or in images/, which are searched for them"""
 
 # ends of the names of files with cameras in forms that are not read
 UNREAD = ("poses_bounds.npy", ".nvm", "bundle.out", ".sfm", ".psx", ".psz", ".rcproj", ".rsproj", ".xmp", "database.db")

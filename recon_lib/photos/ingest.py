@@ -6,7 +6,7 @@ problem; where the survey finds some, no photo is decoded. What was read otherwi
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from recon_lib.camera import Cameras
 from recon_lib.photos import (
     archive,
+    cutout,
     decode,
     findings,
     folder,
@@ -23,16 +24,19 @@ from recon_lib.photos import (
     matte,
     poses,
     sizes,
+    triage,
     turns,
     up,
     values,
     views,
 )
 from recon_lib.photos.config import IngestConfig
-from recon_lib.photos.findings import Problem, finding
+from recon_lib.photos.findings import Problem, finding, problem
 from recon_lib.photos.scene import Scene
+from recon_lib.photos.search import judge, locate
+from recon_lib.photos.search.register import NotFoundError
 from recon_lib.photos.survey import Survey, survey
-from recon_lib.progress import Progress, silent
+from recon_lib.progress import Progress, part, silent
 
 CONVERSIONS = decode.NOTES | {
     folder.CASE: "found under a name in other letters (capitals, composed accents)",
@@ -42,7 +46,9 @@ CONVERSIONS = decode.NOTES | {
     masks.NAMED: "masked by the files that mask_path names",
     masks.IN_FOLDER: "masked by files in masks/",
     masks.BESIDE: "masked by files NAME_mask beside them",
-    "alpha": "masked by their own alpha",
+    masks.OWN: "masked by their own alpha",
+    cutout.BORDER: "without masks, before a plain background: what differs from the border's colour was taken for the object",
+    cutout.BOX: "without masks: GrabCut took out the object inside the box",
     "mask_scaled": "with masks of another size, which were scaled to the photo's",
     matte.INVERTED: "with inverted masks (white all along the border): the black was taken for the object",
     matte.HARDENED: "with soft masks: the outline was put at half, as beyond it the colours are the background's",
@@ -66,7 +72,7 @@ CONVERSIONS = decode.NOTES | {
 # Kinds of findings for which something was guessed, and for which something was left out; all others are read as written.
 GUESSED = {
     "layout", "up", "disagreement", "mask_scaled", folder.CASE, folder.EXTENSION, folder.ROOT, matte.INVERTED, matte.STRETCHED,
-    values.R8, turns.BY_SIZE, turns.BY_HULL, turns.BY_HABIT, sizes.SCALED, sizes.CROPPED,
+    cutout.BORDER, cutout.BOX, values.R8, turns.BY_SIZE, turns.BY_HULL, turns.BY_HABIT, sizes.SCALED, sizes.CROPPED,
 }  # fmt: skip
 LEFT_OUT = {"ignored", "missing"}
 
@@ -85,10 +91,15 @@ def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Inges
     with archive.opened(Path(path), config.max_total_mb * 1e6) as opened:
         found = survey(opened, config)
         _refuse(path, found.problems)
-        decoded, problems = views.decode_all(found, progress)
+        decoded, problems = views.decode_all(
+            found, cutout.maker(config), part(progress, 0.0, 0.2) if found.listed.unposed else progress
+        )
         _refuse(path, problems)
+        _refuse(path, _contradicting(found, decoded))
+        found, decoded = _with_cameras(path, found, decoded, config, part(progress, 0.2, 1.0))
+    looks = triage.of_photos([view.rgba for view in decoded], [photo.label for photo in found.listed.photos])
     told = _told([view.notes for view in decoded], found)
-    return Ingested(_scene(found, decoded), [*found.findings, *told])
+    return Ingested(_scene(found, decoded), [*found.findings, *told, *looks])
 
 
 def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
@@ -99,6 +110,41 @@ def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
     inverted = (matte.INVERTED,) if found.inverted else ()
     told = _told([one.notes + (inverted if one.mask else ()) for one in found.planned], found)
     return [*found.findings, *told], findings.lines(found.problems)
+
+
+def _contradicting(found: Survey, decoded: list[views.View]) -> list[Problem]:
+    """The masks that were made, and with which the hull of all does not agree; where cameras are given."""
+    made = [bool({cutout.BORDER, cutout.BOX} & {*view.notes}) for view in decoded]
+    if found.listed.unposed or not any(made):
+        return []
+    judged = judge.judge([view.rgba[..., 3] for view in decoded], _scene(found, decoded).cameras)
+    needed = f"{judge.LEVELS[-1][1]}: give a mask"
+    return [
+        problem(planned.photo.label, "mask", f"one made here with which the hull of all agrees by {agreed:.2f}", needed)
+        for planned, is_made, kept, agreed in zip(found.planned, made, judged.kept, judged.before, strict=True)
+        if is_made and not kept
+    ]
+
+
+def _with_cameras(
+    path: Path, found: Survey, decoded: list[views.View], config: IngestConfig, progress: Progress
+) -> tuple[Survey, list[views.View]]:
+    """Photos without cameras with those that are found in them. Photos in which none are found stay as they are, with a
+    finding that says why; or they are refused, where the config says that cameras must be found."""
+    if not found.listed.unposed or config.find_cameras == "never":
+        return found, decoded
+    try:
+        return locate.locate(found, decoded, config, progress)
+    except NotFoundError as error:
+        # Without cameras nothing tells whether GrabCut's masks are right.
+        if config.find_cameras == "must" or any(cutout.BOX in view.notes for view in decoded):
+            raise ValueError(f"{path}: {error}") from error
+        why = "; ".join(str(error).splitlines())
+        said = [
+            finding("cameras", f"{one['text']}; not found ({why})") if one["kind"] == "cameras" else one
+            for one in found.findings
+        ]
+        return replace(found, findings=tuple(said)), decoded
 
 
 def verb(kind: str) -> str:
@@ -134,6 +180,9 @@ def check_config(config: IngestConfig) -> None:
     for knob in ("max_file_mb", "max_total_mb", "max_megapixels", "max_total_megapixels"):
         if not getattr(config, knob) > 0:
             raise ValueError(f"{knob}: got {getattr(config, knob)}, needed a positive number")
+    if not (config.box_left < config.box_right and config.box_top < config.box_bottom):
+        got = f"{config.box_left:g} to {config.box_right:g} and {config.box_top:g} to {config.box_bottom:g}"
+        raise ValueError(f"box_left to box_bottom: got {got}, needed left before right and top before bottom")
     if config.max_side < 0:
         raise ValueError(f"max_side: got {config.max_side}, needed 0 (as they are) or a number of pixels")
 

@@ -16,7 +16,7 @@ from recon_lib.photos.listing import PosedPhoto
 
 TRIED = "transparency nor a mask_path, a file in masks/ (NAME.png, NAME.jpg.png) or NAME_mask.png beside it"
 # where a mask was found; `ingest` says it in words
-NAMED, IN_FOLDER, BESIDE = "mask_named", "mask_files", "mask_beside"
+NAMED, IN_FOLDER, BESIDE, OWN, NONE = "mask_named", "mask_files", "mask_beside", "alpha", ""
 
 
 def find(folder: Folder, listed: tuple[PosedPhoto, ...]) -> tuple[dict[str, tuple[str, str]], list[Problem]]:

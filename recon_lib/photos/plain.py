@@ -42,7 +42,7 @@ def _canonical(folder: Folder, files: dict[str, str]) -> Listing:
 
 def _without_cameras(folder: Folder, labels: list[str], stems: set[str]) -> Listing:
     found, problems = _list(folder, dict.fromkeys(labels), None)
-    text = "none are given with the photos: stage 2 finds them, which takes backend reconviagen"
+    text = "none are given with the photos: searched for in the photos, else for backend reconviagen of stage 2 to find"
     if some := stems & set(camera.CANONICAL_VIEWS):
         text += f"; {', '.join(sorted(some))} alone are not the rig of six"
     up = np.array((0.0, 0.0, 1.0))

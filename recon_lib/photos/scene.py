@@ -66,8 +66,8 @@ def reading(scene: Scene) -> str:
     count, held = len(scene.names), int(scene.held_out.sum())
     if scene.cameras is None:
         return (
-            f"Only with a backend that finds cameras: the {count} photos came without. None is held out, so the verdict is at "
-            "most a warning."
+            f"Only with a backend that finds cameras: the {count} photos have none, as the findings say. None is held out, so "
+            "the verdict is at most a warning."
         )
     around = widest_gap_degrees(scene)
     answer = f"Yes: {count} photos with cameras and masks look at the object from all around."

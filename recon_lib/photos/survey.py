@@ -157,7 +157,7 @@ def _plan(
         header = header_of.get(photo.label)
         if header is None or (mask is not None and mask not in header_of):
             continue
-        if mask is None and not header.has_alpha:
+        if mask is None and not header.has_alpha and config.make_masks == "never":
             problems.append(problem(photo.label, "mask", f"neither {masks.TRIED}", "one of them"))
             continue
         path = None if mask is None else folder.path(mask)
@@ -170,7 +170,7 @@ def _plan(
     exact = {view.photo.size for view, size in zip(turnable, used, strict=True) if view.photo.size == size}
     planned = []
     for view, lying, size in zip(turnable, lyings, used, strict=True):
-        mask, where = mask_of.get(view.photo.label, (None, "alpha"))
+        mask, where = mask_of.get(view.photo.label, (None, masks.OWN if view.header.has_alpha else masks.NONE))
         try:
             k, notes = _intrinsics(view, size, exact)
             _check_mask_size(view, lying, mask, size)
@@ -178,7 +178,7 @@ def _plan(
             problems += of_error(view.photo.label, e)
             continue
         told = [lying.told] if lying.told and (lying.told != turns.BY_SIZE or lying.photo == 1) else []
-        notes = (*view.photo.notes, where, *notes, *told)
+        notes = (*view.photo.notes, *([where] if where else []), *notes, *told)
         stored, small = _shrunk(view.header.stored_size, config.max_side), _shrunk(size, config.max_side)
         if k is not None and small != size:
             sx, sy = small[0] / size[0], small[1] / size[1]

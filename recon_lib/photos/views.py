@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from recon_lib.photos import decode, matte
+from recon_lib.photos import cutout, decode, masks, matte
 from recon_lib.photos.findings import Problem, of_error
 from recon_lib.photos.survey import Planned, Survey
 from recon_lib.photos.undistort import undistort
@@ -22,11 +22,11 @@ class View(NamedTuple):
     notes: tuple[str, ...]  # keys of ingest.CONVERSIONS
 
 
-def decode_all(found: Survey, progress: Progress) -> tuple[list[View], list[Problem]]:
-    """The photos that can be read, in order, and the problems."""
+def decode_all(found: Survey, make: cutout.Maker | None, progress: Progress) -> tuple[list[View], list[Problem]]:
+    """The photos that can be read, in order, and the problems; `make` makes the masks of photos without."""
     views: list[View] = []
     problems: list[Problem] = []
-    for done, (planned, outcome) in enumerate(_in_parallel(found), start=1):
+    for done, (planned, outcome) in enumerate(_in_parallel(found, make), start=1):
         if isinstance(outcome, ValueError):
             problems += of_error(planned.photo.label, outcome)
         else:
@@ -35,10 +35,10 @@ def decode_all(found: Survey, progress: Progress) -> tuple[list[View], list[Prob
     return views, problems
 
 
-def _in_parallel(found: Survey) -> Iterator[tuple[Planned, View | ValueError]]:
+def _in_parallel(found: Survey, make: cutout.Maker | None) -> Iterator[tuple[Planned, View | ValueError]]:
     def outcome(planned: Planned) -> View | ValueError:
         try:
-            return _read(found, planned)
+            return _read(found, planned, make)
         except ValueError as e:
             return e
 
@@ -47,7 +47,7 @@ def _in_parallel(found: Survey) -> Iterator[tuple[Planned, View | ValueError]]:
         yield from zip(found.planned, pool.map(outcome, found.planned), strict=True)
 
 
-def _read(found: Survey, planned: Planned) -> View:
+def _read(found: Survey, planned: Planned, make: cutout.Maker | None) -> View:
     turn, shrunk = planned.lying.photo, planned.stored
     rgba, notes = decode.read_rgba(planned.photo.path, turn, shrunk)
     if planned.mask is not None:
@@ -55,7 +55,12 @@ def _read(found: Survey, planned: Planned) -> View:
         size = (height, width) if planned.lying.mask >= 5 else (width, height)
         alpha = decode.read_mask(found.folder.path(planned.mask), planned.lying.mask, size)
     elif (rgba[..., 3] == 255).all():
-        raise ValueError("mask: got neither transparency nor a mask file, needed one of them")
+        if make is None:
+            raise ValueError("mask: got neither transparency nor a mask file, needed one of them")
+        made = make(rgba)
+        rgba = np.dstack([rgba[..., :3], made.alpha])
+        alpha, notes = made.alpha, (*notes, made.note)
+        planned = planned._replace(notes=tuple(note for note in planned.notes if note != masks.OWN))
     else:
         alpha = rgba[..., 3]
     stretched = alpha if planned.mask is None else matte.stretch(alpha)

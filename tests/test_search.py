@@ -1,0 +1,91 @@
+"""Cameras found in plain photos, and what is refused; the photos are a boulder's, whose cameras are known."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from ingest_folders import disc
+from PIL import Image
+from plain_photos import COUNT, DISTANCE, best_similarity, boulder, save
+
+from recon_lib.photos import ingest, triage
+from recon_lib.photos.config import IngestConfig
+from recon_lib.photos.search import focal
+
+MUST = IngestConfig(find_cameras="must", holdout_every=0)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The boulder's photos with a stranger as the last: noise in place of the photo."""
+    photos = boulder()
+    stranger = photos.images[-1].copy()
+    stranger[..., :3] = np.random.default_rng(1).integers(0, 256, (*stranger.shape[:2], 3))
+    folder = save(tmp_path_factory.mktemp("boulder"), (*photos.images[:-1], stranger))
+    return ingest.read(folder, MUST)
+
+
+def finding_of(found, kind: str) -> dict:
+    return next(one for one in found.findings if one["kind"] == kind)
+
+
+def test_cameras_are_found_up_to_a_similarity(found):
+    true, T = boulder().cameras.T_world_cam.double().numpy()[:-1], found.scene.cameras.T_world_cam.double().numpy()
+    assert len(T) == COUNT - 1
+    scale, R, shift = best_similarity(T[:, :3, 3], true[:, :3, 3])
+    off = np.linalg.norm(scale * T[:, :3, 3] @ R.T + shift - true[:, :3, 3], axis=1)
+    assert np.sqrt((off**2).mean()) < 0.004 * DISTANCE
+    turned = np.einsum("ij,bjk,blk->bil", R, T[:, :3, :3], true[:, :3, :3])
+    assert np.degrees(np.arccos(((np.trace(turned, axis1=1, axis2=2) - 1) / 2).clip(-1, 1))).max() < 0.5
+    assert np.degrees(np.arccos(R[:, 2] @ [0, 1, 0])) < 2  # the new world's z is the old one's y, up
+    radius = np.linalg.norm(boulder().mesh.verts.numpy(), axis=1).max()
+    assert scale == pytest.approx(radius, rel=0.15)
+
+
+def test_a_stranger_among_the_photos_is_left_out_by_name_and_with_the_reason(found):
+    missing = finding_of(found, "missing")
+    assert missing["files"] == ["v15.png"] and "no photo that shows the same" in missing["text"]
+    assert "scale is unknown" in finding_of(found, "cameras")["text"]
+
+
+def test_photos_of_different_things_are_refused_and_each_is_named(tmp_path):
+    save(tmp_path, tuple(disc(64, 64, seed) for seed in range(4)))
+    with pytest.raises(ValueError, match=r"(?s)0 of 4 photos placed.*v00.png: .*v03.png: "):
+        ingest.read(tmp_path, MUST)
+    left = ingest.read(tmp_path, IngestConfig())
+    assert left.scene.cameras is None and "0 of 4 photos placed" in finding_of(left, "cameras")["text"]
+    never = ingest.read(tmp_path, replace(MUST, find_cameras="never"))
+    assert never.scene.cameras is None and "placed" not in finding_of(never, "cameras")["text"]
+
+
+def test_the_focal_length_of_exif_counts_by_the_diagonal(tmp_path):
+    photo = Image.fromarray(disc(400, 300)[..., :3])
+    exif = photo.getexif()
+    for millimetres, share in ((26, 26 / 43.27 * 1.25), (500, None), (0, None)):
+        exif.get_ifd(focal.EXIF)[focal.IN_35_MM] = millimetres
+        photo.save(tmp_path / "a.jpg", exif=exif)
+        assert focal.of_exif(tmp_path / "a.jpg") == (None if share is None else pytest.approx(share))
+    photo.save(tmp_path / "b.png")
+    assert focal.of_exif(tmp_path / "b.png") is None
+
+
+def test_blurred_dark_small_and_repeated_photos_are_named():
+    images = list(boulder().images[:8])
+    images[1] = np.dstack([cv2.GaussianBlur(images[1][..., :3], (0, 0), 4), images[1][..., 3]])
+    images[3] = images[2]
+    images[5] = np.dstack([images[5][..., :3] // 60, images[5][..., 3]])
+    images[6] = cv2.resize(
+        np.pad(images[6], ((960, 960), (960, 960), (0, 0))), (320, 320), interpolation=cv2.INTER_AREA
+    )
+    said = {one["kind"]: one["files"] for one in triage.of_photos(images, [str(i) for i in range(8)])}
+    assert said == {"blurred": ["1"], "twice": ["3"], "exposure": ["5"], "small": ["6"]}, said
+    assert triage.of_photos(list(boulder().images), [str(i) for i in range(COUNT)]) == []
+
+
+def test_the_widest_gap_says_what_to_photograph_next():
+    T = np.tile(np.eye(4), (5, 1, 1))
+    angle = np.radians([0, 30, 60, 90, 120])
+    T[:, 0, 3], T[:, 1, 3], T[:, 2, 3] = np.cos(angle), np.sin(angle), np.tan(np.radians(30))
+    (said,) = triage.coverage(T)
+    assert "gap around it is 240 degrees" in said["text"] and "11 photos from about 30 degrees up" in said["text"]
