@@ -76,3 +76,16 @@ def test_shrunk_photos_see_the_same(ball):
 def test_photos_that_cannot_be_halved_are_refused(ball):
     with pytest.raises(ValueError, match="photo_size: got 50, need a multiple of 4 for 3 scales"):
         next(scales.fit_scales(seen_from_one_side(ball, 50), ball, FitConfig(scales=3), cpu))
+
+
+def test_photos_cut_by_their_frame_grow_no_fins(ball):
+    """Each photo shows about half of the ball, up to the frame's edge; beyond that edge a photo says nothing."""
+    views = camera.orbit(12, 0.2, 4.0, 0.6, 96)
+    whole = Photos(render.render(ball, views, cpu).detach(), views)
+    side = torch.arange(12) % 2 * 48
+    boxes = torch.stack([side, torch.zeros(12), side + 48, torch.full((12,), 96)], -1).float()
+    halves = torch.stack([photo[:, s : s + 48] for photo, s in zip(whole.rgba, side.tolist(), strict=True)])
+    cut = Photos(halves, camera.cropped(views, boxes, 48, 96))
+    *_, last = scales.fit_scales(cut, ball, FitConfig(steps=60, scales=2), cpu)
+    reach = last.mesh.verts.norm(dim=-1)
+    assert reach.max() < 1.06 and reach.min() > 0.9
