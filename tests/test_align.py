@@ -17,7 +17,7 @@ from recon_lib.coarse.align import AlignConfig
 from recon_lib.raster import cpu
 from recon_lib.surface import placement
 
-SEEDS = range(50 if os.environ.get("RECON_LONG") == "1" else 5)
+SEEDS = range(50 if os.environ.get("RECON_LONG") == "1" else 3)
 QUICK = AlignConfig(starts=300, kept=6, search_views=4, search_steps=30, final_size=96, final_steps=30)
 
 
