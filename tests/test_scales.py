@@ -48,6 +48,20 @@ def test_pixels_per_face_are_the_area_of_its_projection(ball):
     facing = ball.verts[ball.faces.long()].mean(1) @ towards > 0.93
     area = mesh.face_areas(ball.verts, ball.faces)[facing].mean().item() * (focal / depth) ** 2
     assert found[facing].mean().item() == pytest.approx(area, rel=0.12)
+    back = camera.orbit(24, 0.2, 4.0, 0.6, 192)[12:15]  # photos that do not show these faces change nothing
+    cameras = [
+        torch.cat([getattr(c, n) for c in (photos.cameras, back)]) for n in ("T_world_cam", "intrinsics", "sizes")
+    ]
+    both = Photos(torch.cat([photos.rgba, photos.rgba]), camera.Cameras(*cameras))
+    torch.testing.assert_close(scales.pixels_per_face(ball, both, cpu)[facing], found[facing])
+
+
+def test_a_face_of_more_than_six_pixels_is_split(ball):
+    photos = seen_from_one_side(ball, 48)
+    pixels = scales.pixels_per_face(ball, photos, cpu)
+    large = (pixels > 6).sum().item()
+    assert 20 < large < (pixels > 0).sum().item() - 20
+    assert len(scales.finer(ball, photos, cpu).faces) >= len(ball.faces) + 3 * large
 
 
 def test_texels_double_from_scale_to_scale_and_end_at_their_share_of_the_photos(ball):
