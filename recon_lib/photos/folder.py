@@ -10,6 +10,7 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,17 @@ class Folder:
         for label in self.labels:
             if is_image(label) and not is_mask(label):
                 found[key(stem(posixpath.basename(label)))].append(label)
+        return found
+
+    def with_head(self, extension: str, is_it: Callable[[bytes], bool], head_bytes: int) -> list[str]:
+        """The files of an extension, those at the top first, whose first `head_bytes` bytes `is_it` accepts."""
+        found = []
+        for label in sorted((n for n in self.labels if n.lower().endswith(extension)), key=lambda n: (n.count("/"), n)):
+            path = self.path(label)
+            if path is not None:
+                with path.open("rb") as file:
+                    if is_it(file.read(head_bytes)):
+                        found.append(label)
         return found
 
     @cached_property

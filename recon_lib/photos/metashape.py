@@ -24,15 +24,7 @@ HEAD = 65536  # bytes in which the file shows what it is
 
 def sources(folder: Folder) -> list[str]:
     """The XML files that hold Metashape's cameras, those at the top first."""
-    found = []
-    for label in sorted((n for n in folder.labels if n.lower().endswith(".xml")), key=lambda n: (n.count("/"), n)):
-        path = folder.path(label)
-        if path is not None:
-            with path.open("rb") as file:
-                head = file.read(HEAD)
-            if b"<chunk" in head and b"<sensor" in head:
-                found.append(label)
-    return found
+    return folder.with_head(".xml", lambda head: b"<chunk" in head and b"<sensor" in head, HEAD)
 
 
 def read(folder: Folder, label: str, max_bytes: float) -> Listing:

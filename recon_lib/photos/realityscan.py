@@ -18,22 +18,19 @@ from recon_lib.photos.folder import Folder
 from recon_lib.photos.listing import Entry, Lens, Listing
 
 FILM_MM = 36.0
+HEAD = 2048  # bytes in which the file shows what it is
 POSE = ("x", "y", "alt", "heading", "pitch", "roll")
 OTHER_NAMES = {"yaw": "heading", "z": "alt"}
 
 
 def sources(folder: Folder) -> list[str]:
     """The CSV files that hold such a table, those at the top first."""
-    found = []
-    for label in sorted((n for n in folder.labels if n.lower().endswith(".csv")), key=lambda n: (n.count("/"), n)):
-        path = folder.path(label)
-        if path is not None:
-            with path.open("rb") as file:
-                head = file.read(2048).decode("utf-8-sig", errors="replace")
-            columns = _columns(next((line for line in head.splitlines() if line.startswith("#name")), ""))
-            if set(POSE) <= set(columns):
-                found.append(label)
-    return found
+
+    def is_table(head: bytes) -> bool:
+        lines = head.decode("utf-8-sig", errors="replace").splitlines()
+        return set(POSE) <= set(_columns(next((line for line in lines if line.startswith("#name")), "")))
+
+    return folder.with_head(".csv", is_table, HEAD)
 
 
 def read(folder: Folder, label: str, max_bytes: float) -> Listing:
