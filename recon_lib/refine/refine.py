@@ -53,6 +53,7 @@ class Kept(NamedTuple):
     mesh: Mesh
     psnr_db: float
     given_psnr_db: float  # of the mesh as given
+    quality_db: float  # by which the best is chosen (`projection.Explained`)
 
 
 class Finished(NamedTuple):
@@ -151,10 +152,10 @@ def run(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls 
 
     Raises FloatingPointError as `fit.fit` does, and MemoryError, with the largest batch that fits, if GPU memory runs out.
     """
-    kept = Kept(0, setup.given, torch.nan, torch.nan)
+    kept = Kept(0, setup.given, torch.nan, torch.nan, torch.nan)
     if setup.validation:
-        given_db = projection.psnr_in_mask_db(setup.given, setup.validation, raster)
-        kept = Kept(0, setup.given, given_db, given_db)
+        given = projection.explain(setup.given, setup.validation, raster)
+        kept = Kept(0, setup.given, given.psnr_db, given.psnr_db, given.quality_db)
     for state in _steps(setup, config, raster, controls):
         is_due = state.step > 0 and (state.step % VALIDATE_EVERY == 0 or state.step == config.steps)
         psnr_db = kept.psnr_db if state.step == 0 else torch.nan
@@ -170,9 +171,9 @@ def validate(setup: Setup, state: FitState, kept: Kept, raster: Rasteriser) -> t
     """
     if not setup.validation:
         return kept._replace(step=state.step, mesh=state.mesh), torch.nan
-    psnr_db = projection.psnr_in_mask_db(state.mesh, setup.validation, raster)
-    if psnr_db > kept.psnr_db:
-        kept = kept._replace(step=state.step, mesh=fit.snapshot(state.mesh), psnr_db=psnr_db)
+    psnr_db, _ = explained = projection.explain(state.mesh, setup.validation, raster)
+    if explained.quality_db > kept.quality_db:
+        kept = Kept(state.step, fit.snapshot(state.mesh), psnr_db, kept.given_psnr_db, explained.quality_db)
     return kept, psnr_db
 
 
@@ -209,8 +210,8 @@ def gain_sentence(kept: Kept) -> str:
         return f"Kept step {kept.step}, the last: too few photos to keep any for validation."
     if kept.step == 0:
         return f"Refinement did not help: no step beat the mesh as given, {kept.given_psnr_db:.2f} dB, which is kept."
-    gain = f"{kept.given_psnr_db:.2f} to {kept.psnr_db:.2f} dB on the validation photos"
-    return f"Kept step {kept.step}, the best: {gain}."
+    gain = f"{kept.given_psnr_db:.2f} to {kept.psnr_db:.2f} dB"
+    return f"Kept step {kept.step}, the best on the validation photos by PSNR and SSIM: {gain}."
 
 
 def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
