@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from recon_lib import camera
 from recon_lib.photos import scene
@@ -131,7 +132,11 @@ def test_what_is_written_is_what_was_judged(painted_jug, few, tmp_path):
     assert all(set(c) == {"name", "value", "limit", "unit", "status"} for c in written["checks"])
     rows = list(csv.DictReader((tmp_path / "views.csv").open()))
     assert sum(float(r["psnr_db"]) for r in rows) / len(rows) == pytest.approx(written["psnr_db"])
-    assert len(list((tmp_path / "renders").glob("*.png"))) == len(list((tmp_path / "errors").glob("*.png"))) == 4
+    sizes = [
+        {path.name: Image.open(path).size for path in (tmp_path / folder).glob("*.png")}
+        for folder in ("photos", "renders", "errors")
+    ]
+    assert len(sizes[0]) == 4 and sizes[0] == sizes[1] == sizes[2]
 
 
 def test_a_held_out_photo_that_the_mesh_was_made_of_is_refused_by_name(painted_jug, few):

@@ -9,8 +9,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene, digests
 from recon_lib.progress import Progress, silent
@@ -153,16 +151,15 @@ def reading(judged: dict) -> str:
 
 
 def save(folder: Path, judged: dict, scored: Scored) -> None:
-    """Writes verdict.json, views.csv, renders/*.png and errors/*.png into an empty folder."""
+    """Writes verdict.json, views.csv, photos/*.png, renders/*.png and errors/*.png into an empty folder."""
     (folder / "verdict.json").write_text(json.dumps(judged, indent=1))
     with (folder / "views.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["view", *Score._fields])
         table.writerows([name, *view.score] for name, view in scored.views.items())
-    for name in ("renders", "errors"):
+    for name in ("photos", "renders", "errors"):
         (folder / name).mkdir()
     for name, view in scored.views.items():
-        Image.fromarray((view.rendered.clip(0, 1) * 255).round().astype("uint8")).save(
-            folder / "renders" / f"{name}.png"
-        )
+        images.picture(view.photo).save(folder / "photos" / f"{name}.png")
+        images.picture(view.rendered).save(folder / "renders" / f"{name}.png")
         images.error_picture(view.error).save(folder / "errors" / f"{name}.png")
