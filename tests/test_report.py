@@ -147,6 +147,14 @@ def test_the_worst_view_stands_beside_its_photo_at_one_size(finished_run):
     assert [picture.getpixel((8, 8)) for picture in pictures] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
 
 
+def test_causes_stand_below_the_verdict_with_what_to_do(finished_run):
+    path = finished_run / "metrics" / "verdict.json"
+    cause = {"kind": "light turns with the camera", "says": "The light turned & shone.", "remedy": "Move the camera."}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"diagnosis": [cause]}))
+    first = first_screen(report.write(finished_run).read_text())
+    assert "<p><b>The light turned &amp; shone.</b> Move the camera.</p>" in first
+
+
 def test_contents_lead_to_every_section(finished_run):
     text = report.write(finished_run).read_text()
     targets = re.findall(r'<a href="#([^"]+)">', text.split("<nav>")[1].split("</nav>")[0])

@@ -15,6 +15,7 @@ from recon_lib.raster import cpu
 from recon_lib.surface import meshio, placement
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.verdict import judge
+from recon_lib.verdict.diagnosis import Cause
 from recon_lib.verdict.images import Score
 
 SOUND = MeshChecks(0, 0, 0, 0, 1, 0, 0)
@@ -143,6 +144,14 @@ def test_a_held_out_photo_that_the_mesh_was_made_of_is_refused_by_name(painted_j
     second = list(scene.digests(few).values())[1]
     with pytest.raises(ValueError, match=f"held out: got {few.names[1]}, which the mesh was made of"):
         judge.score(painted_jug, few, cpu, {second, "another"})
+
+
+def test_a_cause_is_written_and_read_out_and_decides_nothing(painted_jug, few):
+    scored, cause = judge.score(painted_jug, few, cpu, set()), Cause("light", "The light turned.", "Move the camera.")
+    plain, with_cause = judge.judge(scored, None, "m"), judge.judge(scored, None, "m", [cause])
+    assert with_cause["diagnosis"] == [{"kind": "light", "says": "The light turned.", "remedy": "Move the camera."}]
+    assert with_cause | {"diagnosis": []} == plain
+    assert judge.reading(with_cause) == f"{judge.reading(plain)} The light turned. Move the camera."
 
 
 def test_the_reason_names_every_check_that_decided():

@@ -96,7 +96,11 @@ def _no_verdict(record: dict[str, Any]) -> str:
 
 def _verdict(verdict: dict[str, Any]) -> str:
     reason = html.escape(verdict.get("reason", ""))
-    return f'<p class="verdict">{label(verdict["status"])} {reason}</p>'
+    causes = "".join(
+        f"<p><b>{html.escape(cause['says'])}</b> {html.escape(cause['remedy'])}</p>"
+        for cause in verdict.get("diagnosis", [])
+    )
+    return f'<p class="verdict">{label(verdict["status"])} {reason}</p>{causes}'
 
 
 def _worst(run_dir: Path, verdict: dict[str, Any] | None) -> str:
