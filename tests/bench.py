@@ -27,8 +27,8 @@ from recon_lib.raster import cpu, select
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit, refine
 from recon_lib.surface import checks, meshio, uv
+from recon_lib.verdict import box, judge, surface_distance
 from recon_lib.verdict import images as images_
-from recon_lib.verdict import judge, surface_distance
 
 HOME = Path(__file__).parents[1]
 
@@ -169,7 +169,7 @@ def full_frame_db(setup: refine.Setup, body: mesh.Mesh, unseen, cameras: camera.
     total = []
     for i in range(0, len(unseen), 5):
         rgba = render.photographed(body, seen[[i]], raster)[0]
-        true, _ = images_.on_white(unseen[i], unseen[i].shape[1::-1])
+        true, _ = images_.on_white(unseen[i], box.Box(0.0, 0.0, 1.0, *unseen[i].shape[1::-1]))
         difference = render.over_white_srgb(rgba).cpu().double() - torch.from_numpy(true)
         total.append(-10 * torch.log10(difference.square().mean()).item())
     return sum(total) / len(total)

@@ -5,7 +5,7 @@ from skimage.metrics import structural_similarity
 
 from recon_lib import mesh
 from recon_lib.surface import checks
-from recon_lib.verdict import images, surface_distance
+from recon_lib.verdict import box, images, surface_distance
 
 SOUND = checks.MeshChecks(0, 0, 0, 0, 1, 0, 0)
 
@@ -116,14 +116,14 @@ def test_photos_are_area_averaged_on_white():
     photo = np.zeros((4, 4, 4), np.uint8)
     photo[:2, :2] = 255, 0, 0, 255
     photo[0, 0, 3] = 0
-    small, mask = images.on_white(photo, (2, 2))
+    small, mask = images.on_white(photo, box.Box(0.0, 0.0, 2.0, 2, 2))
     assert small[0, 0] == pytest.approx([1, 0.25, 0.25])
     assert mask.tolist() == [[True, False], [False, False]]
 
 
 def test_a_truth_scores_like_its_own_noise_floor(jug, true_jug):
     """The photo itself as the rendering is infinitely good; moved by 3 px it is not."""
-    photo, mask = images.on_white(jug.images[0], (512, 512))
+    photo, mask = images.on_white(jug.images[0], box.Box(0.0, 0.0, 1.0, *jug.images[0].shape[1::-1]))
     moved, moved_mask = np.roll(photo, 3, axis=1), np.roll(mask, 3, axis=1)
     assert images.score(photo, photo, mask, mask).psnr_db >= 100
     assert images.score(photo, moved, mask, moved_mask).psnr_db < 25

@@ -63,7 +63,7 @@ def finished_run(tmp_path, ball) -> Path:
     )
     executed(tmp_path, "1_ingest", [nbformat.v4.new_output("stream", text=text)])
     executed(tmp_path, "3_nvdiffrec", [traceback])
-    for name in ("metrics/renders", "metrics/errors", "scene/images", "preview"):
+    for name in ("metrics/photos", "metrics/renders", "metrics/errors", "preview"):
         (tmp_path / name).mkdir(parents=True)
     check = {"name": "PSNR in the mask", "value": 26.1, "limit": ">= 25", "unit": "dB", "status": "normal"}
     scores = {
@@ -79,11 +79,9 @@ def finished_run(tmp_path, ball) -> Path:
     verdict |= {"views": "held-out views", "view_count": 2, "checks": [check], "coarse": scores | {"psnr_db": 22.6}}
     (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdict))
     (tmp_path / "metrics" / "views.csv").write_text("view,psnr_db,ssim\ngood,30.0,0.95\nbad,22.25,0.85\n")
-    for folder, colour in (("scene/images", "red"), ("metrics/renders", "green"), ("metrics/errors", "blue")):
+    for folder, colour in (("photos", "red"), ("renders", "green"), ("errors", "blue")):
         for view, size in (("good", 8), ("bad", 16)):
-            Image.new("RGBA", (size * (2 if folder == "scene/images" else 1),) * 2, colour).save(
-                tmp_path / folder / f"{view}.png"
-            )
+            Image.new("RGB", (size, size), colour).save(tmp_path / "metrics" / folder / f"{view}.png")
     upright = placement.stand_upright(ball, np.array([0.0, 1.0, 0.0]))
     pictures = stills.canonical(upright, 64, cpu)
     stills.save(tmp_path / "preview", pictures, list(stills.turntable(upright, 4, 64, cpu)))
@@ -147,6 +145,14 @@ def test_the_worst_view_stands_beside_its_photo_at_one_size(finished_run):
     pictures = [Image.open(io.BytesIO(base64.b64decode(link.split(",")[1]))) for link in Links(first).found]
     assert [picture.size for picture in pictures] == [(16, 16)] * 3
     assert [picture.getpixel((8, 8)) for picture in pictures] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+
+
+def test_causes_stand_below_the_verdict_with_what_to_do(finished_run):
+    path = finished_run / "metrics" / "verdict.json"
+    cause = {"kind": "light turns with the camera", "says": "The light turned & shone.", "remedy": "Move the camera."}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"diagnosis": [cause]}))
+    first = first_screen(report.write(finished_run).read_text())
+    assert "<p><b>The light turned &amp; shone.</b> Move the camera.</p>" in first
 
 
 def test_contents_lead_to_every_section(finished_run):

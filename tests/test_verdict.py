@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from recon_lib import camera
 from recon_lib.photos import scene
@@ -14,6 +15,7 @@ from recon_lib.raster import cpu
 from recon_lib.surface import meshio, placement
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.verdict import judge
+from recon_lib.verdict.diagnosis import Cause
 from recon_lib.verdict.images import Score
 
 SOUND = MeshChecks(0, 0, 0, 0, 1, 0, 0)
@@ -131,13 +133,25 @@ def test_what_is_written_is_what_was_judged(painted_jug, few, tmp_path):
     assert all(set(c) == {"name", "value", "limit", "unit", "status"} for c in written["checks"])
     rows = list(csv.DictReader((tmp_path / "views.csv").open()))
     assert sum(float(r["psnr_db"]) for r in rows) / len(rows) == pytest.approx(written["psnr_db"])
-    assert len(list((tmp_path / "renders").glob("*.png"))) == len(list((tmp_path / "errors").glob("*.png"))) == 4
+    sizes = [
+        {path.name: Image.open(path).size for path in (tmp_path / folder).glob("*.png")}
+        for folder in ("photos", "renders", "errors")
+    ]
+    assert len(sizes[0]) == 4 and sizes[0] == sizes[1] == sizes[2]
 
 
 def test_a_held_out_photo_that_the_mesh_was_made_of_is_refused_by_name(painted_jug, few):
     second = list(scene.digests(few).values())[1]
     with pytest.raises(ValueError, match=f"held out: got {few.names[1]}, which the mesh was made of"):
         judge.score(painted_jug, few, cpu, {second, "another"})
+
+
+def test_a_cause_is_written_and_read_out_and_decides_nothing(painted_jug, few):
+    scored, cause = judge.score(painted_jug, few, cpu, set()), Cause("light", "The light turned.", "Move the camera.")
+    plain, with_cause = judge.judge(scored, None, "m"), judge.judge(scored, None, "m", [cause])
+    assert with_cause["diagnosis"] == [{"kind": "light", "says": "The light turned.", "remedy": "Move the camera."}]
+    assert with_cause | {"diagnosis": []} == plain
+    assert judge.reading(with_cause) == f"{judge.reading(plain)} The light turned. Move the camera."
 
 
 def test_the_reason_names_every_check_that_decided():

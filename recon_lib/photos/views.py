@@ -70,7 +70,7 @@ def _read(found: Survey, planned: Planned, make: cutout.Maker | None) -> View:
     alpha, cleaned = matte.clean(alpha, found.inverted and planned.mask is not None, planned.mask_lossy)
     decode.check_mask(alpha)
     if planned.mask is not None or cleaned:
-        rgba = np.dstack([rgba[..., :3], alpha])
+        rgba[..., 3] = alpha
     notes = (*planned.notes, *notes, *cleaned)
     lens = planned.photo.lens
     if lens is None or lens.distortion.is_none:

@@ -5,8 +5,6 @@ import html
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from recon_lib.show import tables
 from recon_lib.show.page import banner, label, moment, picture, portable
 from recon_lib.stages import COARSE, FINISHED, REFINE, STAGES
@@ -98,11 +96,15 @@ def _no_verdict(record: dict[str, Any]) -> str:
 
 def _verdict(verdict: dict[str, Any]) -> str:
     reason = html.escape(verdict.get("reason", ""))
-    return f'<p class="verdict">{label(verdict["status"])} {reason}</p>'
+    causes = "".join(
+        f"<p><b>{html.escape(cause['says'])}</b> {html.escape(cause['remedy'])}</p>"
+        for cause in verdict.get("diagnosis", [])
+    )
+    return f'<p class="verdict">{label(verdict["status"])} {reason}</p>{causes}'
 
 
 def _worst(run_dir: Path, verdict: dict[str, Any] | None) -> str:
-    """The view with the least PSNR: photo, rendering and error at one size."""
+    """The view with the least PSNR: photo, rendering and error, all of the box in which they were compared."""
     scores = run_dir / "metrics" / "views.csv"
     if verdict is None or not scores.exists():
         return ""
@@ -110,13 +112,15 @@ def _worst(run_dir: Path, verdict: dict[str, Any] | None) -> str:
         rows = list(csv.DictReader(file))
     row = min(rows, key=lambda view: float(view["psnr_db"]))
     name = row["view"]
-    rendered = run_dir / "metrics" / "renders" / f"{name}.png"
-    shown = [(run_dir / "scene" / "images" / f"{name}.png", "photo"), (rendered, "rendering of the mesh"),
-             (run_dir / "metrics" / "errors" / f"{name}.png", "where they differ: brighter is worse")]  # fmt: skip
+    captions = {
+        "photos": "photo",
+        "renders": "rendering of the mesh",
+        "errors": "where they differ: brighter is worse",
+    }
+    shown = [(run_dir / "metrics" / folder / f"{name}.png", caption) for folder, caption in captions.items()]
     if not all(path.exists() for path, _ in shown):
         return ""
-    size = Image.open(rendered).size
-    pictures = "".join(picture(path, SHOWN, caption, size) for path, caption in shown)
+    pictures = "".join(picture(path, SHOWN, caption) for path, caption in shown)
     return (
         f"<h3>The worst of {len(rows)} {verdict['views']}: {html.escape(name)} <small>PSNR {float(row['psnr_db']):.2f} dB, "
         f'SSIM {float(row["ssim"]):.3f} in the mask</small></h3><div class="pictures three">{pictures}</div>'

@@ -68,10 +68,9 @@ def moment(written: str) -> str:
     return f"{datetime.fromisoformat(written):%Y-%m-%d %H:%M}"
 
 
-def picture(path: Path, side: int, caption: str, size: tuple[int, int] | None = None) -> str:
-    """A figure with the picture on white, at most `side` wide and high, brought to `size` (width, height) before."""
+def picture(path: Path, side: int, caption: str) -> str:
+    """A figure with the picture on white, at most `side` wide and high."""
     image = Image.open(path).convert("RGBA")
-    image = image.resize(size or image.size, Image.Resampling.BOX)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     buffer = io.BytesIO()

@@ -6,10 +6,9 @@ are none, they are taken on the views that the mesh was made from; they are labe
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
 
 from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene, digests
@@ -19,6 +18,7 @@ from recon_lib.surface import checks
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.verdict import images
 from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
+from recon_lib.verdict.diagnosis import Cause
 from recon_lib.verdict.images import Comparison, Score
 
 LEVELS = ("normal", "warning", "failure")
@@ -91,10 +91,11 @@ def check_count(name: str, value: int, limit: int, otherwise: str = "warning") -
     return Check(name, value, f"{limit}", "", "normal" if value == limit else otherwise)
 
 
-def judge(scored: Scored, coarse: Scored | None, mesh_name: str) -> dict:
-    """The content of verdict.json: the verdict on the mesh `mesh_name`, and the mean scores of the coarse mesh."""
+def judge(scored: Scored, coarse: Scored | None, mesh_name: str, causes: Sequence[Cause] = ()) -> dict:
+    """The content of verdict.json: the verdict on the mesh `mesh_name`, the mean scores of the coarse mesh, and the causes."""
     decided = decide(scored.mean, scored.mesh_checks, scored.label, len(scored.views))
-    return decided | {"mesh": mesh_name, "coarse": coarse.mean._asdict() if coarse else None}
+    diagnosis = [cause._asdict() for cause in causes]
+    return decided | {"mesh": mesh_name, "coarse": coarse.mean._asdict() if coarse else None, "diagnosis": diagnosis}
 
 
 def decide(mean: Score, mesh_checks: MeshChecks, views: str, view_count: int) -> dict:
@@ -149,20 +150,20 @@ def reading(judged: dict) -> str:
         if judged["views"] == HELD_OUT
         else "the photos it was made of, for want of others"
     )
-    return f"{trust} {judged['reason']} Measured on {judged['view_count']} {unseen}."
+    causes = "".join(f" {cause['says']} {cause['remedy']}" for cause in judged["diagnosis"])
+    return f"{trust} {judged['reason']} Measured on {judged['view_count']} {unseen}.{causes}"
 
 
 def save(folder: Path, judged: dict, scored: Scored) -> None:
-    """Writes verdict.json, views.csv, renders/*.png and errors/*.png into an empty folder."""
+    """Writes verdict.json, views.csv, photos/*.png, renders/*.png and errors/*.png into an empty folder."""
     (folder / "verdict.json").write_text(json.dumps(judged, indent=1))
     with (folder / "views.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["view", *Score._fields])
         table.writerows([name, *view.score] for name, view in scored.views.items())
-    for name in ("renders", "errors"):
+    for name in ("photos", "renders", "errors"):
         (folder / name).mkdir()
     for name, view in scored.views.items():
-        Image.fromarray((view.rendered.clip(0, 1) * 255).round().astype("uint8")).save(
-            folder / "renders" / f"{name}.png"
-        )
+        images.picture(view.photo).save(folder / "photos" / f"{name}.png")
+        images.picture(view.rendered).save(folder / "renders" / f"{name}.png")
         images.error_picture(view.error).save(folder / "errors" / f"{name}.png")
