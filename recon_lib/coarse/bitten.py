@@ -1,8 +1,8 @@
 """Masks that lack parts of the object: a bitten mask carves a tunnel through the hull, and the other photos know better.
 
-Masks are suspected where rays through them miss the hull, because then some mask denies what this one shows, and where they
-have holes. A suspected hull bounds the search for depths only where two masks agree. Points that several photos then agree on,
-and that few masks deny, show what a mask lacks. Axes: H W pixels, B photos, P points.
+Masks are suspected where rays through them miss the hull, because then some mask denies what this one shows, and where few of
+them have holes. A suspected hull bounds the search for depths only where two masks agree. Points that several photos then agree
+on, and that few masks deny, show what a mask lacks. Axes: H W pixels, B photos, P points.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from recon_lib.coarse.stereo.views import Views
 MISSED = 0.001  # of a mask's pixels; fewer that miss the hull, or that are holes, are noise
 AROUND = np.ones((7, 7), np.uint8)  # pixels nearer to the outline are not asked
 DENIED_BY = 0.25  # of the photos in which a point lies; a point that more masks deny is wrong itself
-WIDE = 2.0  # pixels of the depth maps; a narrower gap beside the mask is the noise of its outline
+WIDE = 3.0  # pixels of the depth maps; a narrower gap beside the mask is the noise of its outline
 ENCLOSED = 0.7  # of the border of a part that is missing; one that stands out of the outline is a wrong depth
 AGAIN = 2.0  # pixels of the depth maps between two points of one surface, at most
 
@@ -33,7 +33,7 @@ def suspected(views: Views, field: Float32[np.ndarray, "X Y Z"], origin: np.ndar
         reached, _, _ = views_.hull_bounds(views, i, field, origin, spacing)
         missed.append((cv2.erode(mask.astype(np.uint8), AROUND) * (reached == 0)).sum() / mask.sum())
         holes.append((ndimage.binary_fill_holes(mask) & ~mask).sum() / mask.sum())
-    return bool(np.mean(missed) > MISSED or max(holes) > MISSED)
+    return bool(np.mean(missed) > MISSED or (max(holes) > MISSED and np.median(holes) < MISSED / 10))
 
 
 class Mended(NamedTuple):
