@@ -1,0 +1,9 @@
+"""stub"""
+
+
+def lacks() -> str:
+    return ""
+
+
+def matchers() -> list:
+    return []
