@@ -27,6 +27,7 @@ RENDERER = {"raster", "shading", "isosurface", "render"}  # one row, whose rooms
 HEAVY = {  # packages that stand in one module, which only those import who need them
     "pycolmap": {"colmap_files", "mapper", "sift"},
     "onnxruntime": {"network"},
+    "kornia": {"learned"},
     "defusedxml": {"metashape"},
     "pythreejs": {"viewer"},
     "papermill": {"engine", "kernels"},

@@ -98,8 +98,9 @@ def by_matte(rgba: UInt8[np.ndarray, "H W 4"], matte: Float[np.ndarray, "H W"]) 
 
 
 def has_plain_border(rgba: UInt8[np.ndarray, "H W 4"]) -> bool:
-    """Whether the photo's border has one colour."""
-    return _border(rgba).alike >= PLAIN
+    """Whether the photo's border has one even colour, as that of a sweep or a cut-out; a table and a dull wall do not."""
+    border = _border(rgba)
+    return border.alike >= PLAIN and border.tolerance <= TOLERANCE[0]
 
 
 class _Border(NamedTuple):

@@ -1,7 +1,7 @@
 """The outline of a mask, moved by GrabCut (Rother et al. 2004) to where the photo's colours change, where it moves little.
 
 GrabCut decides in a narrow band around the outline only. A change that goes further than a pixel or two is not the edge that
-the mask meant, so it is undone, piece by piece. A mask is H W uint8, 0 or 255. Axes: H W top row first.
+the mask meant, so it is undone with what changed beside it. A mask is H W uint8, 0 or 255. Axes: H W top row first.
 """
 
 import cv2
@@ -42,10 +42,10 @@ def _refine(rgba: np.ndarray, alpha: np.ndarray, band: float, scale: float) -> n
     cv2.setRNGSeed(0)
     cv2.grabCut(bgr, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), ITERATIONS, cv2.GC_INIT_WITH_MASK)
     after = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    changed = (after != before).astype(np.uint8)
-    _, pieces = cv2.connectedComponents(changed, connectivity=4)
-    far = np.unique(pieces[(changed > 0) & (away > max(MOST * band, 1.5))])
-    found: np.ndarray = np.where(np.isin(pieces, far), before, after).astype(np.float32)
+    far = ((after != before) & (away > max(MOST * band, 1.5))).astype(np.uint8)
+    reach = 2 * round(band) + 1
+    around = cv2.dilate(far, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
+    found: np.ndarray = np.where(around, before, after).astype(np.float32)
     if scale < 1:
         found = cv2.resize(found, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.where(found > 0.5, np.uint8(255), np.uint8(0))

@@ -141,6 +141,14 @@ def verify(folder: Path, progress: Progress = silent, what: str = "reconviagen")
     _raise(folder, problems, "" if what == WHATS[0] else f" {what}")
 
 
+def check_file(folder: Path, target: str, rows: tuple[Need, ...]) -> None:
+    """Raises WeightsError where the one file of a row has another content than the pinned one, lock or no lock."""
+    (need,) = [row for row in rows if row.target == target]
+    found = f"sha256:{digest(folder / target)}"
+    if found != need.revision:
+        raise WeightsError(f"{folder / target}: got {found}, needed {need.revision}; {_mend(folder, ' photos')}")
+
+
 def provenance(folder: Path) -> dict[str, str]:
     """The revision of each row in the lock, by id. Raises WeightsError if there is no lock."""
     return {id: entry["revision"] for id, entry in read_lock(folder).items()}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pycolmap
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt, UInt8
 
 from recon_lib import camera
 
@@ -68,6 +68,36 @@ def write_photos(shots: list[Shot], folder: Path) -> dict[tuple, list[str]]:
     return lenses
 
 
+def small_size(rgba: UInt8[np.ndarray, "H W 4"]) -> tuple[int, int]:
+    """Width and height at which a photo is searched."""
+    scale = min(1.0, LONG_SIDE / max(rgba.shape[:2]))
+    return max(1, round(rgba.shape[1] * scale)), max(1, round(rgba.shape[0] * scale))
+
+
+def put_in(
+    folder: Path, lenses: dict[tuple, list[str]], keypoints: list[Float[np.ndarray, "_ 2"]],
+    matches: dict[tuple[int, int], UInt[np.ndarray, "_ 2"]],
+) -> Matched:  # fmt: skip
+    """Writes features and matches that were found elsewhere into a database, and has COLMAP check the matches by geometry."""
+    database, pairs = folder / "matches.db", folder / "pairs.txt"
+    with pycolmap.Database.open(database):
+        pass
+    for (_, focal), names in lenses.items():
+        pycolmap.import_images(
+            database, folder / "images", pycolmap.CameraMode.SINGLE, names, reader(folder, names[0], focal)
+        )
+    with pycolmap.Database.open(database) as opened:
+        id_of = {int(image.name.split(".")[0]): image.image_id for image in opened.read_all_images()}
+        for photo, found in enumerate(keypoints):
+            opened.write_keypoints(id_of[photo], found)
+        for (i, j), found in matches.items():
+            opened.write_matches(id_of[i], id_of[j], found)
+    pairs.write_text("".join(f"{i:05d}.png {j:05d}.png\n" for i, j in matches))
+    if matches:
+        pycolmap.verify_matches(database, pairs)
+    return count(folder, len(keypoints))
+
+
 def reader(folder: Path, name: str, focal: float | None) -> pycolmap.ImageReaderOptions:
     """How COLMAP is to read the photos of a lens, of which one is named."""
     options = pycolmap.ImageReaderOptions(camera_model="SIMPLE_RADIAL", mask_path=folder / "masks")
@@ -108,9 +138,8 @@ def place(matched: Matched, focal: float | None) -> Model:
 
 def _write(rgba: np.ndarray, folder: Path, index: int) -> str:
     """Writes the photo, grey and shrunk, and its mask; returns the file's name, of which the number is the photo's."""
-    scale = min(1.0, LONG_SIDE / max(rgba.shape[:2]))
-    size = max(1, round(rgba.shape[1] * scale)), max(1, round(rgba.shape[0] * scale))
-    small = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA) if scale < 1 else rgba
+    size = small_size(rgba)
+    small = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA) if size != rgba.shape[1::-1] else rgba
     name = f"{index:05d}.png"
     mask = np.where(small[..., 3] > 127, np.uint8(255), np.uint8(0))
     grey = cv2.cvtColor(np.ascontiguousarray(small[..., :3]), cv2.COLOR_RGB2GRAY)
