@@ -88,7 +88,8 @@ def test_a_box_gives_the_mask(masks):
     assert iou(made.alpha, masks[0]) > 0.93 and made.notes == (cutout.BOX,)
 
 
-def test_a_border_of_many_colours_is_refused_and_says_what_to_do(tmp_path):
+def test_a_border_of_many_colours_is_refused_and_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECON_WEIGHTS", str(tmp_path / "none"))
     clutter = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     save(tmp_path, (cv2.resize(clutter, (64, 64), interpolation=cv2.INTER_NEAREST),) * 3)
     with pytest.raises(ValueError, match=r"background of many colours .*set make_masks to box"):

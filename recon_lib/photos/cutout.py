@@ -28,6 +28,7 @@ PLAIN = 0.9  # of the border must be like its median colour
 TOLERANCE = (10.0, 40.0)  # least and largest distance in Lab of colours that are alike
 SPREADS = 5.0  # that distance in median distances of the border's colours
 SPECK = 0.02  # parts of the object smaller than this share of the largest are dropped
+HOLE = 0.003  # of the object's area; a smaller hole in a network's mask is a dark spot, not a gap to see through
 AREA = (0.005, 0.9)  # share of the photo that an object has
 LONG_SIDE, ITERATIONS = 480, 6  # of GrabCut
 SOFT = 0.15  # of the object's area is unclear to the network: a mask with more is doubtful
@@ -155,7 +156,7 @@ def by_box(rgba: UInt8[np.ndarray, "H W 4"], box: tuple[float, float, float, flo
 
 
 def _whole(inside: Bool[np.ndarray, "H W"], filled: bool) -> UInt8[np.ndarray, "H W"]:
-    """The large parts, with their holes filled or as they are.
+    """The large parts, with all their holes filled, or the small ones only.
 
     Raises ValueError where that is nearly nothing or nearly all of the photo.
     """
@@ -164,9 +165,11 @@ def _whole(inside: Bool[np.ndarray, "H W"], filled: bool) -> UInt8[np.ndarray, "
     areas = stats[1:, cv2.CC_STAT_AREA]
     large = 1 + np.flatnonzero(areas >= SPECK * areas.max(initial=1))
     alpha = np.isin(parts, large).astype(np.uint8) * 255
-    if filled:
-        outlines, _ = cv2.findContours(alpha, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(alpha, outlines, -1, 255, cv2.FILLED)
+    most = np.inf if filled else HOLE * (alpha > 0).sum()
+    _, gaps, stats, _ = cv2.connectedComponentsWithStats(255 - alpha, connectivity=4)
+    beside = {*gaps[0], *gaps[-1], *gaps[:, 0], *gaps[:, -1]}  # what reaches the border is no hole
+    holes = [i for i in range(1, len(stats)) if i not in beside and stats[i, cv2.CC_STAT_AREA] < most]
+    alpha[np.isin(gaps, holes)] = 255
     share = float((alpha > 0).mean())
     if not AREA[0] <= share <= AREA[1]:
         raise ValueError(

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-BEYOND = 0.02  # of the silhouette's area; a mask with so much outside of it, in thick pieces, is cut
+BEYOND = 0.006  # of the silhouette's area; a mask with so much outside of it, in thick pieces, is cut
 # If the mask is wrong, what lacks on one side is at most so much of what lacks on the other. If the camera is wrong, mask and
 # silhouette both reach beyond each other.
 ONE_SIDED = 0.46
@@ -74,7 +74,10 @@ def mend(
     shown = cv2.resize(silhouette.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
     reach = max(1, round(MARGIN * _side(shown)))
     bound = cv2.dilate(shown.astype(np.uint8), _disc(reach)) > 0
-    alpha = np.where(bound, rgba[..., 3], np.uint8(0))
+    # The margin is for right outlines. Beside what is cut off there is none, and the silhouette itself is the better guess.
+    cut = ((rgba[..., 3] > 127) & ~bound).astype(np.uint8)
+    beside = cv2.dilate(cut, _disc(2 * reach)) > 0
+    alpha = np.where(bound & (shown | ~beside), rgba[..., 3], np.uint8(0))
     return alpha if compared.lacks_little else _filled(rgba, alpha, shown, bound)
 
 
