@@ -63,18 +63,31 @@ def is_enough(kept: Bool[np.ndarray, " B"]) -> bool:
 
 
 def judge(alphas: list[UInt8[np.ndarray, "_ _"]], cameras: Cameras) -> Judged:
-    """Leaves out the view that agrees least until all that are left agree, or too few are left to say which are right."""
+    """Leaves out the view that agrees least until all that are left agree, or too few are left to say which are right.
+
+    A body of a small majority tells many wrong views from right ones; but few views from one side make such a body so much too
+    large that right ones are left out. So the judgement starts at each level, and that which leaves most views counts.
+    """
     small, cameras = _shrink(alphas, cameras, OBJECT)
+    everyone = np.ones(len(small), bool)
+    grid = _grid_around(small, cameras, everyone, POINTS)
+    before = _agreements(small, grid, everyone, LEVELS[-1][0])
+    verdicts = [_leave_out(small, grid, LEVELS[start:]) for start in range(len(LEVELS))]
+    kept, after = max(verdicts, key=lambda one: int(one[0].sum()))
+    return Judged(before, after, kept, grid.points[_body(grid, kept, LEVELS[-1][0])])
+
+
+def _leave_out(
+    small: list[np.ndarray], grid: Seen, levels: tuple[tuple[float, float], ...]
+) -> tuple[Bool[np.ndarray, " B"], Float[np.ndarray, " B"]]:
+    """Which views are kept, from level to level, and every view's agreement with these."""
     kept = np.ones(len(small), bool)
-    grid = _grid_around(small, cameras, kept, POINTS)
-    before = _agreements(small, grid, kept, LEVELS[-1][0])
-    for majority, enough in LEVELS:
+    for majority, enough in levels:
         after = _agreements(small, grid, kept, majority)
         while after[kept].min() < _bar(after[kept], enough) and kept.sum() > LEAST_COUNT:
             kept[np.flatnonzero(kept)[after[kept].argmin()]] = False
             after = _agreements(small, grid, kept, majority)
-    kept &= after >= LEVELS[-1][1]
-    return Judged(before, after, kept, grid.points[_body(grid, kept, LEVELS[-1][0])])
+    return kept & (after >= LEVELS[-1][1]), after
 
 
 def silhouettes_of(
