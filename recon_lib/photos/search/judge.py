@@ -29,6 +29,7 @@ FINE_OBJECT, FINE_POINTS = 110, 120  # the same for silhouettes that masks are m
 LEVELS = ((0.7, 0.55), (0.8, 0.68), (0.9, 0.8))
 SEEN = 0.3  # of the views must see a point
 UNLIKE = 0.12  # less than the median at the last level, a view is left out as well
+WORSE = 0.01  # by so much the agreement of the others may fall where a view is left out
 LEAST_SHARE, LEAST_COUNT = 0.6, 4  # of the views must be left
 ROUNDS = 5  # of the search for the point that most views look at
 FAR = 3.0  # times the median distance of the rays from that point; rays further off do not count
@@ -85,8 +86,12 @@ def _leave_out(
     for majority, enough in levels:
         after = _agreements(small, grid, kept, majority)
         while after[kept].min() < _bar(after[kept], enough) and kept.sum() > LEAST_COUNT:
-            kept[np.flatnonzero(kept)[after[kept].argmin()]] = False
-            after = _agreements(small, grid, kept, majority)
+            fewer = kept.copy()
+            fewer[np.flatnonzero(kept)[after[kept].argmin()]] = False
+            then = _agreements(small, grid, fewer, majority)
+            if then[fewer].mean() < after[fewer].mean() - WORSE:
+                break  # without this view the body only grows, and the others would be left out one by one
+            kept, after = fewer, then
     return kept & (after >= LEVELS[-1][1]), after
 
 
