@@ -11,7 +11,8 @@ import torch
 from plain_photos import COUNT, DISTANCE, boulder, on_grey, save
 
 from recon_lib import render
-from recon_lib.photos import cutout, export, ingest
+from recon_lib.photos import boxes, cutout, export, ingest
+from recon_lib.photos import folder as folders
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.scene import Scene
 from recon_lib.photos.search import judge, settle
@@ -86,6 +87,19 @@ def test_a_plain_border_gives_the_mask(masks):
 def test_a_box_gives_the_mask(masks):
     made = cutout.by_box(on_grey(boulder().images[0]), (0.1, 0.1, 0.9, 0.9))
     assert iou(made.alpha, masks[0]) > 0.93 and made.notes == (cutout.BOX,)
+
+
+def test_each_photo_may_have_a_box_of_its_own(tmp_path):
+    images = [on_grey(image) for image in boulder(8).images]
+    folder = posed_without_masks(tmp_path / "out", tuple(images))
+    moved = np.roll(images[3], 60, axis=1)
+    (folder / "boxes.csv").write_text("name,left,top,right,bottom\nV03.png,0.3,0.1,1,0.9\n")
+    make = cutout.maker(IngestConfig(make_masks="box", box_right=0.6), boxes.read(folders.open_folder(folder)))
+    true = np.roll(boulder(8).images[3][..., 3], 60, axis=1)
+    assert iou(make(moved, "images/v03.png").alpha, true) > 0.93 > iou(make(moved, "images/v04.png").alpha, true)
+    (folder / "boxes.csv").write_text("name,left,top,right,bottom\nv03.png,0.9,0.1,0.3,0.9\nv04.png,a\n")
+    with pytest.raises(ValueError, match=r"boxes.csv: line 2: got .*\n.*boxes.csv: line 3: got"):
+        ingest.read(folder, IngestConfig(make_masks="box"))
 
 
 def test_a_border_of_many_colours_is_refused_and_says_what_to_do(tmp_path, monkeypatch):

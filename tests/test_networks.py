@@ -49,9 +49,9 @@ def pretend(monkeypatch, tmp_path):
 def test_a_plain_border_goes_before_the_network_and_clutter_does_not(pretend):
     image = boulder().images[0]
     pretend.append(image[..., 3].astype(np.float32) / 255)
-    make = cutout.maker(IngestConfig())
-    assert make(on_grey(image)).notes == (cutout.BORDER,)
-    made = make(on_clutter(image))
+    make = cutout.maker(IngestConfig(), {})
+    assert make(on_grey(image), "a.png").notes == (cutout.BORDER,)
+    made = make(on_clutter(image), "a.png")
     assert made.notes[0] == cutout.NETWORK and iou(made.alpha, image[..., 3]) > 0.97
     with pytest.raises(ValueError, match="background of many colours"):
         cutout.by_border(on_clutter(image))
@@ -92,7 +92,7 @@ def test_a_network_is_only_taken_from_a_file_that_is_known(tmp_path):
 def test_a_network_that_is_asked_for_and_missing_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("RECON_WEIGHTS", str(tmp_path))
     with pytest.raises(ValueError, match="make_masks: got network, but no network"):
-        cutout.maker(IngestConfig(make_masks="network"))
+        cutout.maker(IngestConfig(make_masks="network"), {})
 
 
 def test_the_files_that_may_be_fetched_are_the_files_that_are_taken():

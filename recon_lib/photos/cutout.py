@@ -6,6 +6,7 @@ the others; one that has too little bites the object. So holes are filled, but f
 A mask is H W uint8, 0 or 255. Colours are compared in CIE Lab with values of 8 bits. Axes: H W top row first.
 """
 
+import posixpath
 from collections.abc import Callable
 from threading import Lock
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from recon_lib.photos import network, outline
+from recon_lib.photos.boxes import Box
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.network import Matte
 from recon_lib.weights import store
@@ -46,16 +48,16 @@ class Made(NamedTuple):
     notes: tuple[str, ...]
 
 
-Maker = Callable[[np.ndarray], Made]
+Maker = Callable[[np.ndarray, str], Made]  # of a photo and its label
 
 
-def maker(config: IngestConfig) -> Maker | None:
+def maker(config: IngestConfig, box_of: dict[str, Box]) -> Maker | None:
     """What makes masks as the config says; None if it says never. Raises ValueError where the network asked for is missing."""
     if config.make_masks == "never":
         return None
     if config.make_masks == "box":
-        box = config.box_left, config.box_top, config.box_right, config.box_bottom
-        return lambda rgba: by_box(rgba, box)
+        of_all = config.box_left, config.box_top, config.box_right, config.box_bottom
+        return lambda rgba, label: by_box(rgba, box_of.get(posixpath.basename(label).lower(), of_all))
     by_network = _network_maker()
     if config.make_masks == "network":
         if by_network is None:
@@ -63,11 +65,9 @@ def maker(config: IngestConfig) -> Maker | None:
                 f"make_masks: got network, but no network in {store.folder() / 'photos'}, needed one: {network.FETCH}"
             )
         return by_network
-    return (
-        by_border
-        if by_network is None
-        else lambda rgba: by_border(rgba) if has_plain_border(rgba) else by_network(rgba)
-    )
+    if by_network is None:
+        return lambda rgba, label: by_border(rgba)
+    return lambda rgba, label: by_border(rgba) if has_plain_border(rgba) else by_network(rgba, label)
 
 
 def _network_maker() -> Maker | None:
@@ -77,7 +77,7 @@ def _network_maker() -> Maker | None:
     if found is None:
         return None
 
-    def make(rgba: np.ndarray) -> Made:
+    def make(rgba: np.ndarray, label: str) -> Made:
         with lock:
             if not loaded:
                 loaded.append(network.load(found, folder))

@@ -15,6 +15,7 @@ import torch
 from recon_lib.camera import Cameras
 from recon_lib.photos import (
     archive,
+    boxes,
     cutout,
     decode,
     findings,
@@ -96,7 +97,9 @@ def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Inges
         found = survey(opened, config)
         _refuse(path, found.problems)
         decoded, problems = views.decode_all(
-            found, cutout.maker(config), part(progress, 0.0, 0.2) if found.listed.unposed else progress
+            found,
+            cutout.maker(config, boxes.read(opened)),
+            part(progress, 0.0, 0.2) if found.listed.unposed else progress,
         )
         _refuse(path, problems)
         decoded, mended, problems = _settled(found, decoded)

@@ -57,7 +57,7 @@ def _read(found: Survey, planned: Planned, make: cutout.Maker | None) -> View:
     elif (rgba[..., 3] == 255).all():
         if make is None:
             raise ValueError("mask: got neither transparency nor a mask file, needed one of them")
-        made = make(rgba)
+        made = make(rgba, planned.photo.label)
         rgba = np.dstack([rgba[..., :3], made.alpha])
         alpha, notes = made.alpha, (*notes, *made.notes)
         planned = planned._replace(notes=tuple(note for note in planned.notes if note != masks.OWN))
