@@ -9,12 +9,13 @@ photo comes first. A way is enough if `register` finds enough photos placed and 
 import logging
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from recon_lib.camera import Cameras
-from recon_lib.photos import cutout
+from recon_lib.photos import cutout, triage
 from recon_lib.photos.distortion import Distortion
 from recon_lib.photos.findings import counted
 from recon_lib.photos.search import judge, learned, register, sift
@@ -49,6 +50,14 @@ def climb(decoded: list[View], focals: list[float | None], names: list[str], pro
     if len(names) < register.LEAST_PHOTOS:
         raise NotFoundError(
             f"cameras: got {counted(len(names), 'photo')}, needed at least {register.LEAST_PHOTOS} to find them"
+        )
+    same = triage.repeated(
+        [cv2.cvtColor(np.ascontiguousarray(view.rgba[..., :3]), cv2.COLOR_RGB2GRAY) for view in decoded]
+    )
+    if (different := int((~same).sum())) < register.LEAST_PHOTOS:
+        raise NotFoundError(
+            f"cameras: got {counted(different, 'photo')} and the same {int(same.sum())} times more, needed at least "
+            f"{register.LEAST_PHOTOS} different ones, from places around the object"
         )
     made = [bool(cutout.UNSURE & {*view.notes}) for view in decoded]
     regions = (ALL_OVER, INSIDE) if any(made) else (INSIDE,)
