@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting.set_defaults(command=report)
     reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
     commands_of_weights.add_arguments(
-        commands.add_parser("weights", help="list, download or check ReconViaGen's weights")
+        commands.add_parser("weights", help="list, download or check the weights of ReconViaGen and of plain photos")
     )
     examining = commands.add_parser("doctor", help="check what this machine has and lacks, and how to repair it")
     examining.set_defaults(command=examine)
