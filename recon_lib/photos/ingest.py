@@ -104,10 +104,13 @@ def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Inges
         _refuse(path, problems)
         decoded, mended, problems = _settled(found, decoded)
         _refuse(path, problems)
+        unposed = found.listed.unposed
         found, decoded = _with_cameras(path, found, decoded, config, part(progress, 0.2, 1.0))
     looks = triage.of_photos([view.rgba for view in decoded], [photo.label for photo in found.listed.photos])
     told = _told([view.notes for view in decoded], found)
-    return Ingested(_scene(found, decoded), [*found.findings, *mended, *told, *looks])
+    scene = _scene(found, decoded)
+    scene = replace(scene, cameras_found=unposed and scene.cameras is not None)
+    return Ingested(scene, [*found.findings, *mended, *told, *looks])
 
 
 def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
