@@ -57,12 +57,17 @@ class Told(NamedTuple):
 class Corrections:
     """Shares of the bounds, which Adam moves; all 0 at the start, which changes nothing."""
 
-    def __init__(self, cameras: Cameras, asked: Wanted):
+    def __init__(self, cameras: Cameras, asked: Wanted, pixels: Float[Tensor, " B"] | None = None):
+        """`pixels` bounds by how far each photo's content moves on the object, in place of RADIANS and SHIFT."""
         device, count = cameras.T_world_cam.device, len(cameras)
         self.gain = torch.zeros(count, 3, device=device, requires_grad=asked.gains)
         self.pose = torch.zeros(count, 6, device=device, requires_grad=asked.poses)
         distance = cameras.T_world_cam[:, :3, 3].norm(dim=-1)
-        self.reach, self.focal = SHIFT * distance, cameras.intrinsics[:, 0] / distance
+        self.focal = cameras.intrinsics[:, 0] / distance
+        if pixels is None:
+            self.turn, self.reach = torch.full_like(distance, RADIANS), SHIFT * distance
+        else:  # the corner of both boxes is then just within the bound
+            self.turn, self.reach = pixels / self.focal / 8, pixels / self.focal * 0.45
         moved = [tensor for tensor in (self.gain, self.pose) if tensor.requires_grad]
         self.adam = torch.optim.Adam(moved, lr=RATE, fused=True) if moved else None
 
@@ -86,13 +91,19 @@ class Corrections:
     def _moves(self, chosen: Tensor) -> Float[Tensor, "B 4 4"]:
         """By how the world moves before each camera: a turn about the origin, then a shift."""
         share = torch.tanh(self.pose[chosen])
-        x, y, z = (RADIANS * share[:, :3]).unbind(-1)
+        x, y, z = (self.turn[chosen, None] * share[:, :3]).unbind(-1)
         none = torch.zeros_like(x)
         skew = torch.stack([none, -z, y, z, none, -x, -y, x, none], -1).reshape(-1, 3, 3)
         turn = torch.linalg.matrix_exp(skew)
         shift = (self.reach[chosen, None] * share[:, 3:])[..., None]
         last = turn.new_tensor([0, 0, 0, 1]).expand(len(turn), 1, 4)
         return torch.cat([torch.cat([turn, shift], -1), last], 1)
+
+    @torch.no_grad()
+    def cameras(self, cameras: Cameras) -> Cameras:
+        """All cameras, which are `cameras`, in their corrected poses."""
+        T_old_new = torch.linalg.inv(self._moves(torch.arange(len(cameras), device=self.pose.device)))
+        return Cameras(T_old_new @ cameras.T_world_cam, cameras.intrinsics, cameras.sizes)
 
     def pull(self) -> Float[Tensor, ""]:
         """The loss that keeps the corrections small."""

@@ -10,18 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene, digests
 from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import checks
 from recon_lib.surface.checks import MeshChecks
-from recon_lib.verdict import images
+from recon_lib.verdict import images, placement
 from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
 from recon_lib.verdict.diagnosis import Cause
 from recon_lib.verdict.images import Comparison, Score
 
 LEVELS = ("normal", "warning", "failure")
+MOST_MOVED = 1.0  # pixels of the photo, median; larger corrections say that the cameras are too inexact to judge by
 HELD_OUT, USED = "held-out views", "used views"
 
 
@@ -43,6 +46,8 @@ class Scored:
     views: dict[str, Comparison]
     mesh_checks: MeshChecks
     label: str  # HELD_OUT or USED
+    as_placed: Score | None = None  # the mean before held-out cameras that were found in the photos were moved
+    moved_pixels: tuple[float, ...] = ()  # by view, how far that moved each photo's content on the object
 
     @property
     def mean(self) -> Score:
@@ -73,11 +78,17 @@ def score(mesh: Mesh, scene: Scene, raster: Rasteriser, seen: set[str], progress
         )
     label = HELD_OUT if scene.held_out.any() else USED
     shown = held_out if scene.held_out.any() else scene
+    cameras, as_placed, moved_pixels = shown.cameras, None, ()
+    if scene.cameras_found and label == HELD_OUT:
+        progress(0.0, "moving held-out cameras")
+        before = [images.compare(mesh, shown.images[i], cameras[[i]], raster).score for i in range(len(shown.names))]
+        cameras, pixels = placement.moved(mesh, shown, raster)
+        as_placed, moved_pixels = images.mean_score(before), tuple(pixels.tolist())
     views = {}
     for i, name in enumerate(shown.names):
-        views[name] = images.compare(mesh, shown.images[i], shown.cameras[[i]], raster)
+        views[name] = images.compare(mesh, shown.images[i], cameras[[i]], raster)
         progress((i + 1) / len(shown.names), f"scoring {name}")
-    return Scored(views, checks.check_mesh(mesh.verts, mesh.faces), label)
+    return Scored(views, checks.check_mesh(mesh.verts, mesh.faces), label, as_placed, moved_pixels)
 
 
 def check_score(name: str, value: float, normal: float, warning: float, unit: str) -> Check:
@@ -93,13 +104,20 @@ def check_count(name: str, value: int, limit: int, otherwise: str = "warning") -
 
 def judge(scored: Scored, coarse: Scored | None, mesh_name: str, causes: Sequence[Cause] = ()) -> dict:
     """The content of verdict.json: the verdict on the mesh `mesh_name`, the mean scores of the coarse mesh, and the causes."""
-    decided = decide(scored.mean, scored.mesh_checks, scored.label, len(scored.views))
+    decided = decide(scored.mean, scored.mesh_checks, scored.label, len(scored.views), scored.moved_pixels)
+    if scored.as_placed is not None:
+        decided |= {"as_placed": scored.as_placed._asdict(), "moved_pixels": scored.moved_pixels}
     diagnosis = [cause._asdict() for cause in causes]
     return decided | {"mesh": mesh_name, "coarse": coarse.mean._asdict() if coarse else None, "diagnosis": diagnosis}
 
 
-def decide(mean: Score, mesh_checks: MeshChecks, views: str, view_count: int) -> dict:
-    """The verdict with its reason and its checks, as JSON values; `views` is HELD_OUT or USED."""
+def decide(
+    mean: Score, mesh_checks: MeshChecks, views: str, view_count: int, moved_pixels: tuple[float, ...] = ()
+) -> dict:
+    """The verdict with its reason and its checks, as JSON values; `views` is HELD_OUT or USED.
+
+    `moved_pixels` are those of held-out cameras that were moved before they judged, by view.
+    """
     decisive = [
         check_score("PSNR in the mask", mean.psnr_db, *LEAST_PSNR_DB, "dB"),
         check_score("SSIM in the mask", mean.ssim, *LEAST_SSIM, ""),
@@ -112,6 +130,10 @@ def decide(mean: Score, mesh_checks: MeshChecks, views: str, view_count: int) ->
         check_count("degenerate faces", mesh_checks.degenerate_faces, 0),
         check_count("non-finite vertices", mesh_checks.non_finite_vertices, 0, otherwise="failure"),
     ]
+    if moved_pixels:
+        median = float(np.median(moved_pixels))
+        status = "normal" if median <= MOST_MOVED else "warning"
+        decisive.append(Check("held-out cameras moved", median, f"<= {MOST_MOVED:g}", "pixels in the median", status))
     status = LEVELS[max(LEVELS.index(check.status) for check in decisive)]
     return {
         "status": status,
@@ -151,7 +173,14 @@ def reading(judged: dict) -> str:
         else "the photos it was made of, for want of others"
     )
     causes = "".join(f" {cause['says']} {cause['remedy']}" for cause in judged["diagnosis"])
-    return f"{trust} {judged['reason']} Measured on {judged['view_count']} {unseen}.{causes}"
+    moved = ""
+    if "as_placed" in judged:
+        before = judged["as_placed"]
+        moved = (
+            f" Their cameras were found in the photos, so each was first moved by at most {placement.MOST:g} pixels to fit the "
+            f"mesh; before that the scores were {before['psnr_db']:.2f} dB and {before['ssim']:.3f}."
+        )
+    return f"{trust} {judged['reason']} Measured on {judged['view_count']} {unseen}.{moved}{causes}"
 
 
 def save(folder: Path, judged: dict, scored: Scored) -> None:
