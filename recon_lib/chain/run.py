@@ -1,14 +1,15 @@
 """The run folder, through which stages pass on their results: `run.json`, `progress.json`, and one folder per stage.
 
-`run.json` holds the run's name, `photos` (their folder), `inputs` (their hashes), parameters, seed, versions, device and state.
+`run.json` holds the run's name, `photos` (their folder), `inputs` (their hashes), parameters, seed, versions, device and state,
+`job`, what was asked of the chain (`pipeline.describe`), and `ticket`, its number if the run came from the queue.
 Under `stages` it holds for each stage its state, parameters, `started` (UTC), `seconds`, `peak_memory_mb` (MiB, its process
 alone), error and results; with a GPU `peak_gpu_memory_mb` (by torch) and `gpu_memory_mb` (in use before the stage and after its
 process ended); `outputs`, the hash of each file that it wrote; and `made_from`, one hash per earlier stage of its outputs then.
 
-States: pending, running, done, reused, failed, interrupted and stale. A stale stage is finished, but an earlier stage has run
-again since, or is running again. `progress.json` holds the stage, its percentage, what is running and the seconds left.
-Whoever works in a run folder holds its lock (`lock`). If run.json says that a run is running but its holder is dead, `load`
-marks it interrupted. Shares are 0 to 1.
+States: pending, running, done, reused, failed, interrupted, cancelled and stale. A stale stage is finished, but an earlier
+stage has run again since, or is running again. `progress.json` holds the stage, its percentage, what is running and the seconds
+left. Whoever works in a run folder holds its lock (`lock`). If run.json says that a run is running but its holder is dead,
+`load` marks it interrupted. Shares are 0 to 1.
 """
 
 import ast
@@ -213,7 +214,7 @@ def load(run_dir: str | Path) -> dict[str, Any]:
 def overall_state(content: dict[str, Any]) -> str:
     """The state of the run: the worst state of its stages."""
     found = [entry["state"] for entry in content["stages"].values()]
-    for state in ("running", "failed", "interrupted", "stale"):
+    for state in ("running", "failed", "interrupted", "cancelled", "stale"):
         if state in found:
             return state
     return "done" if found[-1] in FINISHED else "pending"
