@@ -4,10 +4,16 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-long test-upstream lab bench pictures lint clean
+.PHONY: demo demo-photos test test-long test-upstream lab bench pictures lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/recon run params/quick.yaml --name demo --force
+
+# Plain photos, without cameras and masks; the masks need a network, whose licence the download tells.
+demo-photos: $(INSTALLED)
+	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e '.[photos]'
+	$(BIN)/recon weights fetch photos
+	$(BIN)/recon run params/photos.yaml --name demo-photos --force
 
 test: $(INSTALLED) lint validator
 	$(BIN)/python -m pytest -q --durations=10

@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     commands_of_chain.add_named(resuming)
     commands_of_chain.add_fork(commands.add_parser("fork", help="a new run that shares the first stages of another"))
     commands_of_weights.add_arguments(
-        commands.add_parser("weights", help="list, download or check ReconViaGen's weights")
+        commands.add_parser("weights", help="list, download or check the weights of ReconViaGen and of plain photos")
     )
     examining = commands.add_parser("doctor", help="check what this machine has and lacks, and how to repair it")
     examining.set_defaults(command=examine)

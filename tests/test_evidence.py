@@ -37,7 +37,16 @@ def found() -> StereoMesh:
         np.full(depths.shape, 0.5, np.float32), np.ones(depths.shape, bool), *[np.zeros((7, n, n)) for n in (3, 4)]
     )
     ball = icosphere(2)
-    return StereoMesh(ball, np.ones(len(ball.verts), bool), Kept(1, 0, 0, 0.0, 0, 0.0), shown, depths, costs, fields)
+    return StereoMesh(
+        ball,
+        np.ones(len(ball.verts), bool),
+        Kept(1, 0, 0, 0.0, 0, 0.0),
+        shown,
+        depths,
+        costs,
+        fields,
+        [0.0] * len(depths),
+    )
 
 
 def test_three_photos_stand_beside_their_depths_and_confidence(found):

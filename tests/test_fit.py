@@ -102,7 +102,7 @@ def test_material_and_light_of_a_shiny_ball_explain_unseen_photos_better_than_co
     flat = replace(ball, texture=torch.full_like(ball.texture, 0.4))
     config = fit.FitConfig(steps=200, lr_vertex=0.0, lr_texture=0.02)
     score = [
-        projection.psnr_in_mask_db(last(fit.fit(seen, start, config, cpu)).mesh, unseen, cpu)
+        projection.explain(last(fit.fit(seen, start, config, cpu)).mesh, unseen, cpu).psnr_db
         for start in (flat, lit(flat, 32))
     ]
     assert score[1] > score[0] + 1.5

@@ -25,7 +25,9 @@ ROWS = (
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 RENDERER = {"raster", "shading", "isosurface", "render"}  # one row, whose rooms build on one another
 HEAVY = {  # packages that stand in one module, which only those import who need them
-    "pycolmap": {"colmap_files", "sift"},
+    "pycolmap": {"colmap_files", "mapper", "sift"},
+    "onnxruntime": {"network"},
+    "kornia": {"learned"},
     "defusedxml": {"metashape"},
     "pythreejs": {"viewer"},
     "papermill": {"engine", "kernels"},

@@ -118,5 +118,5 @@ def test_a_fit_with_new_faces_starts_painted_and_lit_and_still_has_the_given_mes
     new = refine.find_new_faces(setup, "dmtet", new_faces.IsosurfaceConfig(grid=24, steps=10), cpu, 256)
     assert new.given is setup.given and len(new.start.faces) != len(setup.start.faces)
     assert new.start.light is not None and new.start.texture.std() > 0.05
-    scores = [projection.psnr_in_mask_db(body, setup.validation, cpu) for body in (setup.start, new.start)]
+    scores = [projection.explain(body, setup.validation, cpu).psnr_db for body in (setup.start, new.start)]
     assert scores[1] > scores[0] - 3

@@ -7,6 +7,7 @@ import fast_simplification
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
 from recon_lib import camera, mesh, render
 from recon_lib.coarse import hull
@@ -14,6 +15,7 @@ from recon_lib.photos import crops
 from recon_lib.photos.scene import Scene
 from recon_lib.raster import cpu, select
 from recon_lib.refine import fit, refine
+from recon_lib.surface import projection
 from recon_lib.verdict import images
 
 
@@ -186,3 +188,16 @@ def test_without_a_gpu_auto_is_the_cpu_and_says_so(monkeypatch):
     raster, why = select.rasteriser("auto")
     assert raster is cpu and "torch sees no CUDA GPU" in why
     assert select.rasteriser("cpu")[0] is cpu
+
+
+def test_ssim_is_scikit_images():
+    a, b = torch.rand(2, 1, 40, 56, 3, generator=torch.Generator().manual_seed(0)).clamp(0.2, 1)
+    b = (a + 0.3 * (b - 0.5)).clamp(0, 1)
+    _, wanted = structural_similarity(a[0].numpy(), b[0].numpy(), data_range=1.0, channel_axis=-1, full=True)
+    found = projection.ssim_map(a, b)[0].numpy()
+    np.testing.assert_allclose(found[3:-3, 3:-3], wanted.mean(-1)[3:-3, 3:-3], atol=1e-4)
+
+
+def test_of_two_meshes_with_the_same_psnr_the_sharper_one_has_the_better_quality():
+    blurred, sharp = projection.Explained(20.0, 0.5), projection.Explained(20.0, 0.7)
+    assert sharp.quality_db > blurred.quality_db == pytest.approx((20 + 3.0103) / 2)

@@ -59,6 +59,12 @@ def test_photos_of_different_things_are_refused_and_each_is_named(tmp_path):
     assert never.scene.cameras is None and "placed" not in finding_of(never, "cameras")["text"]
 
 
+def test_one_photo_many_times_is_told_to_be_one(tmp_path):
+    save(tmp_path, (boulder().images[0],) * 5)
+    with pytest.raises(ValueError, match="got 1 photo and the same 4 times more, needed at least 3 different ones"):
+        ingest.read(tmp_path, MUST)
+
+
 def test_the_focal_length_of_exif_counts_by_the_diagonal(tmp_path):
     photo = Image.fromarray(disc(400, 300)[..., :3])
     exif = photo.getexif()

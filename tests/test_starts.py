@@ -27,7 +27,7 @@ def test_the_better_start_is_kept_and_both_scores_are_told(monkeypatch, jug, sco
     monkeypatch.setattr(starts, "score", lambda start, *rest: scores[start.backend])
     monkeypatch.setattr(starts.reconstruct, "make_hull", lambda *rest: made("hull"))
     kept = starts.keep_better(made("stereo"), jug, BackendConfig(), HullConfig(), cpu)
-    assert kept.backend == expected and kept.provenance["short_fits_psnr_db"] == scores
+    assert kept.backend == expected and kept.provenance["short_fits_quality_db"] == scores
     assert (
         f"stereo explains the photos kept from it with {scores['stereo']:.2f} dB, the hull with 25.00"
         in kept.remarks[-1]

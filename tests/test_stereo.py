@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recon_lib import camera, colour, mesh, render
-from recon_lib.coarse import hull
+from recon_lib.coarse import bitten, hull
 from recon_lib.coarse.config import HullConfig, StereoConfig
 from recon_lib.coarse.stereo import stereo
 from recon_lib.coarse.stereo import views as views_
@@ -227,3 +227,24 @@ def test_photos_that_agree_on_nothing_are_refused_with_what_is_needed(ball_photo
     photos, cameras = ball_photos
     with pytest.raises(ValueError, match="photos agree on 0 points, need"):
         stereo.stereo_mesh((photos[0], photos[4]), cameras[[0, 4]], SMALL, SHAPE)
+
+
+def test_a_bitten_mask_carves_no_tunnel_and_is_named(ball_photos):
+    images, cameras = ball_photos
+    bitten_photo = images[4].copy()
+    height, width = bitten_photo.shape[:2]
+    y, x = np.mgrid[:height, :width] - np.array([height / 2, width / 2])[:, None, None]
+    bitten_photo[np.hypot(x - 10, y) < 9, 3] = 0
+    photos = (*images[:4], bitten_photo, *images[5:])
+    made = stereo.stereo_mesh(photos, cameras, SMALL, SHAPE)
+    assert [i for i, share in enumerate(made.mended) if share] == [4]
+    assert made.mended[4] == pytest.approx(
+        (bitten_photo[..., 3] < images[4][..., 3]).sum() / (bitten_photo[..., 3] > 127).sum(), rel=0.1
+    )
+    assert (made.mesh.verts.norm(dim=-1) - RADIUS).abs().max() < 0.05 * RADIUS
+    (said,) = bitten.remarks(tuple("abcdefghijklmnopqr"), made.mended)
+    assert "1 of 18 masks lack parts" in said and "(e)" in said
+
+
+def test_whole_masks_are_not_mended(found):
+    assert not any(found.mended) and bitten.remarks(tuple("abcdefghijklmnopqr"), found.mended) == ()

@@ -479,7 +479,7 @@ def test_the_folder_is_the_environments_or_the_repositorys(monkeypatch, tmp_path
 
 
 def test_the_real_table_pins_every_row():
-    for need in store.NEEDED:
+    for need in (*store.NEEDED, *store.PHOTOS, *store.ISNET):
         assert Path(need.target).parts
         assert need.licence.endswith(".")
         pattern = r"sha256:[0-9a-f]{64}" if need.kind == store.FILE else r"[0-9a-f]{40}"
@@ -494,7 +494,7 @@ def test_the_command_lists_fetches_and_verifies(server, tmp_path, capsys):
     assert cli.main(["weights", "list", *folder]) == 0
     out = capsys.readouterr().out
     assert all(need.id in out and need.licence in out for need in store.NEEDED)
-    assert out.count("not fetched") == 4
+    assert out.count("not fetched") == 4 + len(store.PHOTOS) + len(store.ISNET)
     assert cli.main(["weights", "verify", *folder]) == 2
     assert f"to mend it: recon weights fetch --folder {tmp_path}/w" in capsys.readouterr().err
     assert cli.main(["weights", "fetch", *folder, "--revision", f"{VGGT}={FIRST}"]) == 0
@@ -503,9 +503,24 @@ def test_the_command_lists_fetches_and_verifies(server, tmp_path, capsys):
     assert cli.main(["weights", "verify", *folder]) == 0
     assert "ok" in capsys.readouterr().out
     assert cli.main(["weights", "list", *folder]) == 0
-    assert "not fetched" not in capsys.readouterr().out
+    assert capsys.readouterr().out.count("not fetched") == len(store.PHOTOS) + len(store.ISNET)
     assert cli.main(["weights", "fetch", *folder, "--revision", "x"]) == 2
     assert "got 'x', needed ID=REVISION" in capsys.readouterr().err
+
+
+def test_what_plain_photos_use_is_fetched_by_its_name_and_says_the_licence(server, tmp_path, monkeypatch, capsys):
+    server.files["/u2net.onnx"] = CHECKPOINT
+    row = replace(
+        store.PHOTOS[0], revision=f"sha256:{sha256(CHECKPOINT)}", url=f"{server.url}/u2net.onnx", size_gb=3e-4
+    )
+    monkeypatch.setattr(store, "PHOTOS", (row,))
+    folder = ["--folder", str(tmp_path)]
+    assert cli.main(["weights", "fetch", "photos", *folder]) == 0
+    out = capsys.readouterr().out
+    assert out.index("Apache-2.0") < out.index("fetched u2net.onnx") and "Unclear" not in out
+    assert (tmp_path / "photos" / "u2net.onnx").read_bytes() == CHECKPOINT
+    assert cli.main(["weights", "verify", "photos", *folder]) == 0
+    assert cli.main(["weights", "verify", *folder]) == 2  # ReconViaGen's are not there
 
 
 def test_the_command_takes_the_environments_folder(fetched, monkeypatch, capsys):

@@ -282,5 +282,5 @@ def _score(rig: Rig, dressed: list[tuple[Tensor, Mesh]], task: Task, raster: Ras
     with torch.no_grad():
         for group, mesh in dressed:
             photos = Photos(task.photos.rgba[group], cameras[group])
-            psnr_db += projection.psnr_in_mask_db(mesh, photos, raster) * len(group) / len(rig.log_focal)
+            psnr_db += projection.explain(mesh, photos, raster).psnr_db * len(group) / len(rig.log_focal)
     return Scores(_iou(rig, task, raster), psnr_db)

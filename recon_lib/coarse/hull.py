@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from recon_lib.camera import Cameras, invert_rigid
-from recon_lib.coarse import one_body, phantoms, visibility
+from recon_lib.coarse import carving, one_body, phantoms, visibility
 from recon_lib.coarse.carving import carve
 from recon_lib.coarse.config import HullConfig
 from recon_lib.mesh import Mesh
@@ -68,6 +68,19 @@ def field_at(
 ) -> Float32[np.ndarray, "X Y Z"]:
     """The hull's signed distance on a grid of somebody else's."""
     return _field(_distances(alphas), cameras, origin, spacing, shape)
+
+
+def carve_but_one(
+    alphas: list[np.ndarray], cameras: Cameras, origin: np.ndarray, spacing: float, shape: tuple[int, int, int]
+) -> Float32[np.ndarray, "X Y Z"]:
+    """The signed distance, on a given grid, of the points that no two masks deny: one wrong mask does not carve it."""
+    largest, second = (np.full(shape, -np.inf, np.float32) for _ in range(2))
+    T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
+    intrinsics = cameras.intrinsics.double().numpy()
+    for distance, T, k in zip(_distances(alphas), T_cam_world, intrinsics, strict=True):
+        carving.carve_but_one(largest, second, origin, spacing, T, k, distance)
+    second[np.isinf(second)] = spacing
+    return second
 
 
 def _distances(alphas: list[np.ndarray]) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from recon_lib.camera import Cameras
-from recon_lib.coarse import align, bodies, camera_fit, hull, one_body, sources
+from recon_lib.coarse import align, bitten, bodies, camera_fit, hull, one_body, sources
 from recon_lib.coarse.bodies import Bodies
 from recon_lib.coarse.config import (
     BACKENDS,
@@ -175,7 +175,6 @@ def reconstruct(
                    "crop_pixels": sampled.crop_size}  # fmt: skip
     world = placement.transform(mesh, torch.from_numpy(T_world_mesh).float())
     by_view = dict(zip(scene.names, iou.tolist(), strict=True))
-    said = _remarks(scene, found, iou, provenance)
     surface = sources.of_mesh(world, scene.cameras if cameras is None else cameras, ("generated",))
     said = _remarks(scene, found, iou, provenance)
     return Coarse(world, cameras, found, by_view, chosen, device, reason, said, provenance, surface)
@@ -207,11 +206,12 @@ def _by_stereo(
         "method": "PatchMatch stereo inside the visual hull (Galliani et al. 2015)",
         "views": len(scene.names),
         "consistent_share_of_pixels": made.consistent,
+        "masks_mended_share": dict(zip(scene.names, made.mended, strict=True)),
     }
     provenance |= vars(matching) | {"faces": shape.faces}
     count = bodies.count_bodies(made.mesh)
     surface = sources.of_mesh(made.mesh, scene.cameras, ("stereo", "hull"), made.agreed)
-    said = made.kept.remarks()
+    said = made.kept.remarks() + bitten.remarks(scene.names, made.mended)
     return Coarse(made.mesh, None, count, {}, "stereo", device, reason, said, provenance, surface, made.kept, made)
 
 

@@ -31,7 +31,7 @@ def run_small_fits(raster: Rasteriser) -> list[torch.Tensor]:
     ball = meshes.on_device(replace(ball, texture=torch.rand(16, 16, 3)), raster.DEVICE)
     photos = crops.Photos(render.photographed(ball, views, raster), views)
     projection.project_photos(ball, photos, raster)
-    projection.psnr_in_mask_db(ball, photos, raster)
+    projection.explain(ball, photos, raster)
     for body in (ball, refine.make_lit(ball, 32, raster)):
         for _ in fit.fit(photos, body, fit.FitConfig(steps=2), raster):
             pass

@@ -28,7 +28,9 @@ class IngestConfig:
         choices=("auto", "must", "never"),
     )
     make_masks: str = knob(
-        "auto", "masks of photos without: auto on plain backgrounds, box by GrabCut", choices=("auto", "box", "never")
+        "auto",
+        "masks of photos without: auto by border, else by a network",
+        choices=("auto", "network", "box", "never"),
     )
     box_left: float = knob(0.1, "box around the object in all photos, share of the width", 0, 1)
     box_top: float = knob(0.1, "share of the height", 0, 1)

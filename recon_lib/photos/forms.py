@@ -8,7 +8,7 @@ before a COLMAP model, those further down after it, and there must be one set of
 
 import posixpath
 
-from recon_lib.photos import colmap, metashape, phones, plain, realityscan, transforms
+from recon_lib.photos import boxes, colmap, metashape, phones, plain, realityscan, transforms
 from recon_lib.photos.findings import finding, named
 from recon_lib.photos.folder import IMAGE_FOLDERS, Folder, is_image, is_mask
 from recon_lib.photos.listing import Listing
@@ -25,8 +25,8 @@ UNREAD = ("poses_bounds.npy", ".nvm", "bundle.out", ".sfm", ".psx", ".psz", ".rc
 
 
 def is_source(label: str) -> bool:
-    """Whether the file is one of cameras in a form that is read."""
-    return transforms.is_source(label) or colmap.is_source(label)
+    """Whether the file is one of cameras, in a form that is read, or of boxes."""
+    return transforms.is_source(label) or colmap.is_source(label) or boxes.is_source(label)
 
 
 def looks_like_photo(label: str, listed: Listing) -> bool:

@@ -15,6 +15,7 @@ import torch
 from recon_lib.camera import Cameras
 from recon_lib.photos import (
     archive,
+    boxes,
     cutout,
     decode,
     findings,
@@ -33,7 +34,7 @@ from recon_lib.photos import (
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.findings import Problem, finding, problem
 from recon_lib.photos.scene import Scene
-from recon_lib.photos.search import judge, locate
+from recon_lib.photos.search import locate, settle
 from recon_lib.photos.search.register import NotFoundError
 from recon_lib.photos.survey import Survey, survey
 from recon_lib.progress import Progress, part, silent
@@ -49,6 +50,9 @@ CONVERSIONS = decode.NOTES | {
     masks.OWN: "masked by their own alpha",
     cutout.BORDER: "without masks, before a plain background: what differs from the border's colour was taken for the object",
     cutout.BOX: "without masks: GrabCut took out the object inside the box",
+    cutout.NETWORK: "without masks, before clutter: a network took out the main thing",
+    cutout.EMPTY: "in which the network found nothing that stands out",
+    cutout.DOUBTFUL: "with masks of which the network itself was in doubt, or that reach the photo's border: look at them",
     "mask_scaled": "with masks of another size, which were scaled to the photo's",
     matte.INVERTED: "with inverted masks (white all along the border): the black was taken for the object",
     matte.HARDENED: "with soft masks: the outline was put at half, as beyond it the colours are the background's",
@@ -71,8 +75,9 @@ CONVERSIONS = decode.NOTES | {
 
 # Kinds of findings for which something was guessed, and for which something was left out; all others are read as written.
 GUESSED = {
-    "layout", "up", "disagreement", "mask_scaled", folder.CASE, folder.EXTENSION, folder.ROOT, matte.INVERTED, matte.STRETCHED,
-    cutout.BORDER, cutout.BOX, values.R8, turns.BY_SIZE, turns.BY_HULL, turns.BY_HABIT, sizes.SCALED, sizes.CROPPED,
+    "layout", "up", "disagreement", "mended", "mask_scaled", folder.CASE, folder.EXTENSION, folder.ROOT, matte.INVERTED,
+    matte.STRETCHED, cutout.BORDER, cutout.BOX, cutout.NETWORK, cutout.DOUBTFUL, values.R8, turns.BY_SIZE, turns.BY_HULL,
+    turns.BY_HABIT, sizes.SCALED, sizes.CROPPED,
 }  # fmt: skip
 LEFT_OUT = {"ignored", "missing"}
 
@@ -92,14 +97,20 @@ def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Inges
         found = survey(opened, config)
         _refuse(path, found.problems)
         decoded, problems = views.decode_all(
-            found, cutout.maker(config), part(progress, 0.0, 0.2) if found.listed.unposed else progress
+            found,
+            cutout.maker(config, boxes.read(opened)),
+            part(progress, 0.0, 0.2) if found.listed.unposed else progress,
         )
         _refuse(path, problems)
-        _refuse(path, _contradicting(found, decoded))
+        decoded, mended, problems = _settled(found, decoded)
+        _refuse(path, problems)
+        unposed = found.listed.unposed
         found, decoded = _with_cameras(path, found, decoded, config, part(progress, 0.2, 1.0))
     looks = triage.of_photos([view.rgba for view in decoded], [photo.label for photo in found.listed.photos])
     told = _told([view.notes for view in decoded], found)
-    return Ingested(_scene(found, decoded), [*found.findings, *told, *looks])
+    scene = _scene(found, decoded)
+    scene = replace(scene, cameras_found=unposed and scene.cameras is not None)
+    return Ingested(scene, [*found.findings, *mended, *told, *looks])
 
 
 def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
@@ -112,18 +123,29 @@ def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
     return [*found.findings, *told], findings.lines(found.problems)
 
 
-def _contradicting(found: Survey, decoded: list[views.View]) -> list[Problem]:
-    """The masks that were made, and with which the hull of all does not agree; where cameras are given."""
-    made = [bool({cutout.BORDER, cutout.BOX} & {*view.notes}) for view in decoded]
-    if found.listed.unposed or not any(made):
-        return []
-    judged = judge.judge([view.rgba[..., 3] for view in decoded], _scene(found, decoded).cameras)
-    needed = f"{judge.LEVELS[-1][1]}: give a mask"
-    return [
-        problem(planned.photo.label, "mask", f"one made here with which the hull of all agrees by {agreed:.2f}", needed)
-        for planned, is_made, kept, agreed in zip(found.planned, made, judged.kept, judged.before, strict=True)
-        if is_made and not kept
+def _settled(found: Survey, decoded: list[views.View]) -> tuple[list[views.View], list[dict], list[Problem]]:
+    """Photos of given cameras with their masks that were made here, mended by the hull of all; what was mended; and the masks
+    with which the hull does not agree."""
+    made = np.array([bool({cutout.BORDER, *cutout.UNSURE} & {*view.notes}) for view in decoded])
+    if found.listed.unposed or not made.any():
+        return decoded, [], []
+    settled = settle.settle([view.rgba for view in decoded], _scene(found, decoded).cameras, made)
+    labels = [planned.photo.label for planned in found.planned]
+    problems = [
+        problem(labels[i], "mask", f"one made here, but {why}", "one that agrees: give a mask")
+        for i, why in settled.why.items()
+        if made[i]
     ]
+    mended = [label for label, is_mended in zip(labels, settled.mended, strict=True) if is_mended]
+    text = (
+        f"{findings.counted(len(mended), 'mask')} mended by the silhouettes of the others ({findings.named(mended)}): "
+    )
+    text += f"agreement {settled.before.mean():.2f} before, {settled.after.mean():.2f} after; look at them"
+    out = [
+        view._replace(rgba=np.dstack([view.rgba[..., :3], alpha]))
+        for view, alpha in zip(decoded, settled.alphas, strict=True)
+    ]
+    return out, [finding("mended", text, mended)] if mended else [], problems
 
 
 def _with_cameras(
@@ -136,8 +158,8 @@ def _with_cameras(
     try:
         return locate.locate(found, decoded, config, progress)
     except NotFoundError as error:
-        # Without cameras nothing tells whether GrabCut's masks are right.
-        if config.find_cameras == "must" or any(cutout.BOX in view.notes for view in decoded):
+        # Without cameras nothing tells whether masks that a network or GrabCut made are right.
+        if config.find_cameras == "must" or any(cutout.UNSURE & {*view.notes} for view in decoded):
             raise ValueError(f"{path}: {error}") from error
         why = "; ".join(str(error).splitlines())
         said = [

@@ -35,13 +35,15 @@ class Scene:
     up: np.ndarray  # unit vector in the world
     canonical_rig: bool = False  # six named images without poses: none is held out
     offset: np.ndarray = field(default_factory=lambda: np.zeros(3))  # float64: the input's position less the scene's
+    cameras_found: bool = False  # in the photos themselves, so that they are less exact than given ones
 
     def subset(self, index: np.ndarray) -> "Scene":
         """The views that a boolean mask selects."""
         images = tuple(image for image, chosen in zip(self.images, index, strict=True) if chosen)
         names = tuple(name for name, chosen in zip(self.names, index, strict=True) if chosen)
         cameras = None if self.cameras is None else self.cameras[torch.from_numpy(index)]
-        return Scene(names, images, cameras, self.held_out[index], self.up, self.canonical_rig, self.offset)
+        chosen = {"names": names, "images": images, "cameras": cameras, "held_out": self.held_out[index]}
+        return replace(self, **chosen)
 
 
 def digests(scene: Scene) -> dict[str, str]:
@@ -97,7 +99,8 @@ def to_json(scene: Scene) -> dict:
         for name, of_camera, out in zip(scene.names, cameras, scene.held_out, strict=True)
     ]
     offset = {"offset": scene.offset.tolist()} if scene.offset.any() else {}
-    return {"up": scene.up.tolist(), "canonical_rig": scene.canonical_rig, **offset, "frames": frames}
+    told = {"canonical_rig": scene.canonical_rig, "cameras_found": scene.cameras_found}
+    return {"up": scene.up.tolist(), **told, **offset, "frames": frames}
 
 
 def camera_json(cameras: Cameras) -> list[dict]:
@@ -132,6 +135,7 @@ def load(folder: Path) -> Scene:
         np.array(data["up"], dtype=float),
         data["canonical_rig"],
         np.array(data.get("offset", (0.0, 0.0, 0.0)), dtype=float),
+        data.get("cameras_found", False),
     )
 
 
@@ -146,7 +150,7 @@ def load_posed(run_dir: Path) -> Scene:
         raise ValueError(
             f"{path}: no cameras, and the photos came without; run 2_reconviagen for this run folder first"
         )
-    return replace(scene, cameras=_cameras(found))
+    return replace(scene, cameras=_cameras(found), cameras_found=True)
 
 
 def _save_png(path: Path, rgba: np.ndarray) -> None:

@@ -5,7 +5,7 @@ Axes: B views, H W pixels, top row first.
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from recon_lib.photos.findings import counted, finding, named
 
@@ -26,10 +26,7 @@ def of_photos(photos: list[UInt8[np.ndarray, "_ _ 4"]], labels: list[str]) -> li
     tiny = np.array([(rgba[..., 3] > 127).mean() < SMALL for rgba in photos])
     blurred = ~tiny & (sharp < BLURRED * np.median(sharp))
     clipped = np.array([max((g[m] <= DARK).mean(), (g[m] >= BRIGHT).mean()) > CLIPPED for g, m in small])
-    twice = np.zeros(len(photos), bool)
-    thumbs = [cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32) for grey, _ in small]
-    for i in range(1, len(thumbs)):
-        twice[i] = min(np.abs(thumbs[i] - other).mean() for other in thumbs[:i]) < ALIKE
+    twice = repeated([grey for grey, _ in small])
     for kind, flags, text in (
         ("blurred", blurred, "much less sharp than the others: leave out, or take again"),
         ("exposure", clipped, "with much of the object black or white: take again with other exposure"),
@@ -40,6 +37,15 @@ def of_photos(photos: list[UInt8[np.ndarray, "_ _ 4"]], labels: list[str]) -> li
             files = [label for label, flag in zip(labels, flags, strict=True) if flag]
             said.append(finding(kind, f"{counted(len(files), 'photo')} {text} ({named(files)})", files))
     return said
+
+
+def repeated(greys: list[UInt8[np.ndarray, "_ _"]]) -> Bool[np.ndarray, " B"]:
+    """Which pictures are the same as an earlier one."""
+    thumbs = [cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32) for grey in greys]
+    nearest = [
+        min((np.abs(one - other).mean() for other in thumbs[:i]), default=np.inf) for i, one in enumerate(thumbs)
+    ]
+    return np.array(nearest) < ALIKE
 
 
 def coverage(T_world_cam: Float[np.ndarray, "B 4 4"]) -> list[dict]:

@@ -57,15 +57,17 @@ def _read(found: Survey, planned: Planned, make: cutout.Maker | None) -> View:
     elif (rgba[..., 3] == 255).all():
         if make is None:
             raise ValueError("mask: got neither transparency nor a mask file, needed one of them")
-        made = make(rgba)
+        made = make(rgba, planned.photo.label)
         rgba = np.dstack([rgba[..., :3], made.alpha])
-        alpha, notes = made.alpha, (*notes, made.note)
+        alpha, notes = made.alpha, (*notes, *made.notes)
         planned = planned._replace(notes=tuple(note for note in planned.notes if note != masks.OWN))
     else:
         alpha = rgba[..., 3]
     stretched = alpha if planned.mask is None else matte.stretch(alpha)
     notes += () if stretched is alpha else (matte.STRETCHED,)
     alpha = stretched
+    if cutout.EMPTY in notes:  # the hull of the others decides what becomes of the photo
+        return View(rgba, (*planned.notes, *notes))
     decode.check_mask(alpha)
     alpha, cleaned = matte.clean(alpha, found.inverted and planned.mask is not None, planned.mask_lossy)
     decode.check_mask(alpha)

@@ -37,10 +37,15 @@ class FitConfig:
     smoothness: float = knob(6.0, "lambda of large steps, larger is smoother", 0, 10000)
     w_alpha: float = knob(1.0, "weight of the silhouette loss", 0, 1000)
     w_smooth: float = knob(0.03, "weight against differences between neighbouring texels", 0, 1000)
-    w_occlusion: float = knob(0.001, "weight against occlusion", 0, 1000)
+    correct: str = knob(
+        "auto",
+        "corrected per photo; auto: both for cameras that were found",
+        choices=("auto", "none", "exposure", "cameras", "both"),
+    )
     w_white: float = knob(0.005, "weight against coloured light", 0, 1000)
     decay: float = knob(0.1, "share to which the rates fall geometrically by the last step", 0.0001, 1)
     seed: int = knob(0, "seed of the order of photos and of their backgrounds", 0, 1000000)
+    w_occlusion: float = 0.001  # weight against occlusion
     w_laplacian: float = 0.0  # weight of the Laplacian energy at the start, fades to 0
     warmup: int = 10  # steps over which the rates rise from 0, at the start of each scale
 

@@ -25,6 +25,7 @@ from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import losses
 from recon_lib.refine.config import BATCH, FitConfig
+from recon_lib.refine.corrections import NOTHING, Corrections
 from recon_lib.refine.large_steps import Preconditioner, UniformAdam
 from recon_lib.render import Covered, Views
 
@@ -41,6 +42,7 @@ class FitState(NamedTuple):
     step: int  # steps taken
     mesh: Mesh
     losses: Float[Tensor, " L"]  # of this step, in the order of LOSSES; NaN before the first step
+    corrected: Corrections  # of the photos; the running fit changes them
 
 
 def snapshot(mesh: Mesh) -> Mesh:
@@ -58,14 +60,16 @@ class Controls:
 
 def fit(
     photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None,
-    first: int = 0, last: int | None = None,
+    first: int = 0, last: int | None = None, corrected: Corrections | None = None,
 ) -> Iterator[FitState]:  # fmt: skip
     """Yields the state after `first` steps, which is `start`, then the state after each step until `last` (None: all).
 
+    `corrected` are the photos' corrections, which the fit changes; without them photos are taken as they are.
     Raises FloatingPointError for a non-finite loss or gradient. On the CPU, the state yielded last is then the last good one.
     """
     threads.one_torch_thread()
     controls, device = controls or Controls(config), start.verts.device
+    corrected = corrected or Corrections(photos.cameras, NOTHING)
     generator = torch.Generator(device).manual_seed(config.seed)
     batch = config.batch or BATCH[device.type]
     order = order_of_photos(len(photos.cameras), config.steps, batch, config.seed, device)
@@ -82,23 +86,27 @@ def fit(
     def aside(uv: Float[Tensor, "Q 2"]) -> Float[Tensor, "Q 2"]:
         return uv + reach * torch.randn(uv.shape, generator=generator, device=device)
 
-    yield FitState(first, _detach(start), torch.full((len(LOSSES),), torch.nan))
+    yield FitState(first, _detach(start), torch.full((len(LOSSES),), torch.nan), corrected)
     verts = start.verts
     for step in range(first + 1, (config.steps if last is None else last) + 1):
         if controls.lr_vertex > 0 and not verts.requires_grad:
             verts = smooth.to_verts(u)
         mesh = replace(mesh, verts=verts)
         chosen = order[(step - 1) * batch : step * batch]
-        view = select_views(seen, chosen)
+        view = corrected.views(select_views(seen, chosen), chosen)
         rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if config.w_smooth else None)
-        pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
+        rgba = corrected.brightened(rendering.rgba, chosen)
+        pixels, true = rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
         colour, alpha = image_losses(pixels, true, room is None, generator)
         terms = {"colour": (1.0, colour), "alpha": (config.w_alpha, alpha)}
         terms |= _material_terms(mesh, rendering.covered, config)
         if config.w_laplacian:
             terms["laplacian"] = config.w_laplacian * (1 - step / config.steps), losses.laplacian_energy(verts, edges)
         loss = sum((weight * value for weight, value in terms.values()), none)
+        if corrected.adam:
+            loss = loss + corrected.pull()
         moves.forget()
+        corrected.forget()
         loss.backward()
         finite &= moves.finite(loss)
         is_asked = device.type == "cpu" or step % CHECK_EVERY == 0
@@ -108,9 +116,10 @@ def fit(
             raise FloatingPointError(_describe_not_finite(step, loss, controls))
         rate = min(1, (step - first) / max(config.warmup, 1)) * config.decay ** (step / config.steps)
         moves.step(rate, controls)
+        corrected.step(rate)
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
         values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
-        yield FitState(step, _detach(replace(mesh, verts=verts)), values)
+        yield FitState(step, _detach(replace(mesh, verts=verts)), values, corrected)
 
 
 def _describe_not_finite(step: int, loss: Tensor, controls: Controls) -> str:

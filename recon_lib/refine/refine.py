@@ -22,8 +22,9 @@ from recon_lib.photos.crops import Photos
 from recon_lib.progress import Progress, part, silent
 from recon_lib.raster import cpu
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.refine import fit, new_faces, scales
+from recon_lib.refine import corrections, fit, new_faces, scales
 from recon_lib.refine.config import BATCH, FitConfig, IsosurfaceConfig
+from recon_lib.refine.corrections import Told
 from recon_lib.refine.fit import Controls, FitState
 from recon_lib.surface import placement, projection, unseen, uv
 
@@ -44,6 +45,7 @@ class Setup:
     validation: Photos | None  # not shown to the fit; None if there are too few photos
     given: Mesh  # the given mesh; if it had no texture, it has the photos' mean colours
     start: Mesh  # the mesh with which the fit starts: `given` with material and light, or one with new faces
+    cameras_found: bool = False  # in the photos, so that a fit may correct them (`corrections`)
 
 
 class Kept(NamedTuple):
@@ -53,6 +55,8 @@ class Kept(NamedTuple):
     mesh: Mesh
     psnr_db: float
     given_psnr_db: float  # of the mesh as given
+    quality_db: float  # by which the best is chosen (`projection.Explained`)
+    corrected: Told | None = None  # how the photos were corrected by then; None at step 0
 
 
 class Finished(NamedTuple):
@@ -80,6 +84,7 @@ def prepare(
     texture_size: int = 1024,
     light_size: int = 0,
     progress: Progress = silent,
+    cameras_found: bool = False,
 ) -> Setup:
     """Prepares a fit: crops the photos to `photo_size` pixels, and paints a mesh without a texture with their mean colours.
 
@@ -107,7 +112,7 @@ def prepare(
         given = projection.paint(given, shown, texture_size, raster, progress)
     given = meshes.on_device(given, raster.DEVICE)
     start = make_lit(given, light_size, raster) if light_size and given.light is None else given
-    return Setup(T_unit_world, shown, validation, given, start)
+    return Setup(T_unit_world, shown, validation, given, start, cameras_found)
 
 
 def find_new_faces(
@@ -131,8 +136,13 @@ def split_for_validation(photos: Photos) -> tuple[Photos, Photos | None]:
     count = len(photos.cameras)
     if count < ONE_IN:
         return photos, None
-    kept = torch.arange(count) % ONE_IN == ONE_IN // 2
+    kept = chosen_for_validation(count)
     return Photos(photos.rgba[~kept], photos.cameras[~kept]), Photos(photos.rgba[kept], photos.cameras[kept])
+
+
+def chosen_for_validation(count: int) -> Bool[Tensor, " N"]:
+    """Which of at least ONE_IN photos are kept from the fit."""
+    return torch.arange(count) % ONE_IN == ONE_IN // 2
 
 
 def make_lit(mesh: Mesh, light_size: int, raster: Rasteriser) -> Mesh:
@@ -151,10 +161,10 @@ def run(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls 
 
     Raises FloatingPointError as `fit.fit` does, and MemoryError, with the largest batch that fits, if GPU memory runs out.
     """
-    kept = Kept(0, setup.given, torch.nan, torch.nan)
+    kept = Kept(0, setup.given, torch.nan, torch.nan, torch.nan)
     if setup.validation:
-        given_db = projection.psnr_in_mask_db(setup.given, setup.validation, raster)
-        kept = Kept(0, setup.given, given_db, given_db)
+        given = projection.explain(setup.given, setup.validation, raster)
+        kept = Kept(0, setup.given, given.psnr_db, given.psnr_db, given.quality_db)
     for state in _steps(setup, config, raster, controls):
         is_due = state.step > 0 and (state.step % VALIDATE_EVERY == 0 or state.step == config.steps)
         psnr_db = kept.psnr_db if state.step == 0 else torch.nan
@@ -169,16 +179,18 @@ def validate(setup: Setup, state: FitState, kept: Kept, raster: Rasteriser) -> t
     Without validation photos the state itself is kept, and its PSNR is NaN.
     """
     if not setup.validation:
-        return kept._replace(step=state.step, mesh=state.mesh), torch.nan
-    psnr_db = projection.psnr_in_mask_db(state.mesh, setup.validation, raster)
-    if psnr_db > kept.psnr_db:
-        kept = kept._replace(step=state.step, mesh=fit.snapshot(state.mesh), psnr_db=psnr_db)
+        return kept._replace(step=state.step, mesh=state.mesh, corrected=state.corrected.told()), torch.nan
+    psnr_db, _ = explained = projection.explain(state.mesh, setup.validation, raster)
+    if explained.quality_db > kept.quality_db:
+        told = state.corrected.told()
+        kept = Kept(state.step, fit.snapshot(state.mesh), psnr_db, kept.given_psnr_db, explained.quality_db, told)
     return kept, psnr_db
 
 
 def _steps(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None) -> Iterator[FitState]:
+    asked = corrections.wanted(config.correct, setup.cameras_found)
     try:
-        yield from scales.fit_scales(setup.photos, setup.start, config, raster, controls)
+        yield from scales.fit_scales(setup.photos, setup.start, config, raster, controls, asked)
     except torch.cuda.OutOfMemoryError as error:
         config = replace(config, batch=config.batch or BATCH[raster.DEVICE])
         fits = largest_batch(setup, config, raster)
@@ -209,8 +221,8 @@ def gain_sentence(kept: Kept) -> str:
         return f"Kept step {kept.step}, the last: too few photos to keep any for validation."
     if kept.step == 0:
         return f"Refinement did not help: no step beat the mesh as given, {kept.given_psnr_db:.2f} dB, which is kept."
-    gain = f"{kept.given_psnr_db:.2f} to {kept.psnr_db:.2f} dB on the validation photos"
-    return f"Kept step {kept.step}, the best: {gain}."
+    gain = f"{kept.given_psnr_db:.2f} to {kept.psnr_db:.2f} dB"
+    return f"Kept step {kept.step}, the best on the validation photos by PSNR and SSIM: {gain}."
 
 
 def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
@@ -225,6 +237,22 @@ def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
     if kept.psnr_db - last_db > STILL_RISING_DB:
         return f"{gain_sentence(kept)} Steps after it made it worse, down to {last_db:.2f} dB: lower rates may help."
     return f"{gain_sentence(kept)} The curve has levelled off: more steps will not help."
+
+
+def corrections_json(setup: Setup, kept: Kept, names: tuple[str, ...]) -> dict:
+    """Of each photo that was shown to the fit its gains and by how many pixels its camera moved it, as JSON values.
+
+    `names` are those of the photos that `setup` was made of.
+    """
+    if kept.corrected is None:
+        return {}
+    order = torch.arange(len(names))
+    shown = order if setup.validation is None else order[~chosen_for_validation(len(names))]
+    gains, pixels = kept.corrected
+    return {
+        names[i]: {"gains": gain, "pixels": moved}
+        for i, gain, moved in zip(shown.tolist(), gains.tolist(), pixels.tolist(), strict=True)
+    }
 
 
 def finish(setup: Setup, mesh: Mesh, raster: Rasteriser) -> Finished:

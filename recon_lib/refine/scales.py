@@ -16,6 +16,7 @@ from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit
 from recon_lib.refine.config import FitConfig
+from recon_lib.refine.corrections import NOTHING, Corrections, Wanted
 from recon_lib.refine.fit import Controls, FitState
 from recon_lib.surface import subdivide, uv
 
@@ -24,23 +25,30 @@ FINEST = 6.0  # square pixels; a face that covers more in some photo, on average
 
 
 def fit_scales(
-    photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None
+    photos: Photos,
+    start: Mesh,
+    config: FitConfig,
+    raster: Rasteriser,
+    controls: Controls | None = None,
+    asked: Wanted = NOTHING,
 ) -> Iterator[FitState]:
     """Yields the states of `fit.fit` at each of `config.scales` scales, coarsest first. `photos` have the finest scale.
 
-    The steps are shared out evenly. Raises ValueError for photos whose size the scales do not divide.
+    `asked` says which corrections of the photos are fitted, through all scales. The steps are shared out evenly. Raises
+    ValueError for photos whose size the scales do not divide.
     """
     size, coarsest = photos.rgba.shape[2], 2 ** (config.scales - 1)
     if size % coarsest:
         raise ValueError(f"photo_size: got {size}, need a multiple of {coarsest} for {config.scales} scales")
     if config.scales > 1:
         start = _resized(start, TEXELS_PER_PIXEL * size / coarsest / max(start.texture.shape[:2]), raster)
+    corrected = Corrections(photos.cameras, asked)
     for scale in range(config.scales):
         shown = shrink(photos, 2 ** (config.scales - 1 - scale))
         if scale:
             start = finer(start, shown, raster)
         first, last = (config.steps * k // config.scales for k in (scale, scale + 1))
-        for state in fit.fit(shown, start, config, raster, controls, first, last):
+        for state in fit.fit(shown, start, config, raster, controls, first, last, corrected):
             if state.step > first or scale == 0:
                 yield state
         start = fit.snapshot(state.mesh)

@@ -3,7 +3,9 @@
 Axes: B photos, H W texels or pixels.
 """
 
+import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +20,7 @@ from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import unseen, uv
 
 VALIDATED_AT_ONCE = 4  # photos per rendering
+SSIM_WINDOW = 7  # pixels along its side
 LEAST_WEIGHT = 1e-3  # pixels; a texel that is shown by less counts as unseen
 
 
@@ -60,14 +63,48 @@ def _gather(
     return total
 
 
+class Explained(NamedTuple):
+    """How well a mesh's images explain photos: sRGB on white, in the union of both masks, mean over the photos."""
+
+    psnr_db: float
+    ssim: float
+
+    @property
+    def quality_db(self) -> float:
+        """The mean of PSNR and of SSIM in dB, -10 log10(1 - SSIM). PSNR alone prefers a blurred surface to a sharp one."""
+        return (self.psnr_db - 10 * math.log10(max(1 - self.ssim, 1e-6))) / 2
+
+
 @torch.no_grad()
-def psnr_in_mask_db(mesh: Mesh, photos: Photos, raster: Rasteriser) -> float:
-    """PSNR in dB of the mesh's images against the photos: sRGB on white, in the union of both masks, mean over the photos."""
-    scores = []
+def explain(mesh: Mesh, photos: Photos, raster: Rasteriser) -> Explained:
+    """Compares the mesh's images with the photos."""
+    psnr_db, ssim = [], []
     for first in range(0, len(photos.cameras), VALIDATED_AT_ONCE):
         some = slice(first, first + VALIDATED_AT_ONCE)
         rgba, true = render.render(mesh, photos.cameras[some], raster), photos.rgba[some]
         mask = (rgba[..., 3] > 0.5) | (true[..., 3] > 0.5)
-        squared = (render.over_white_srgb(rgba) - render.over_white_srgb(true)).square().mean(-1)
-        scores.append(-10 * torch.log10((squared * mask).sum((1, 2)) / mask.sum((1, 2))))
-    return torch.cat(scores).mean().item()
+        shown, asked = render.over_white_srgb(rgba), render.over_white_srgb(true)
+        pixels = mask.sum((1, 2))
+        psnr_db.append(-10 * torch.log10(((shown - asked).square().mean(-1) * mask).sum((1, 2)) / pixels))
+        ssim.append((ssim_map(shown, asked) * mask).sum((1, 2)) / pixels)
+    return Explained(torch.cat(psnr_db).mean().item(), torch.cat(ssim).mean().item())
+
+
+def ssim_map(a: Float[Tensor, "B H W C"], b: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W"]:
+    """SSIM (Wang et al. 2004) around each pixel, mean over the channels, of values from 0 to 1: scikit-image's default.
+
+    The window is a square of SSIM_WINDOW pixels, and photos go on mirrored beyond their borders.
+    """
+    a, b = a.permute(0, 3, 1, 2), b.permute(0, 3, 1, 2)
+
+    def mean(image: Float[Tensor, "B C H W"]) -> Tensor:
+        around = torch.nn.functional.pad(image, [SSIM_WINDOW // 2] * 4, mode="reflect")
+        return torch.nn.functional.avg_pool2d(around, SSIM_WINDOW, 1)
+
+    unbiased = SSIM_WINDOW**2 / (SSIM_WINDOW**2 - 1)
+    mean_a, mean_b = mean(a), mean(b)
+    spread = unbiased * (mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2)
+    shared = unbiased * (mean(a * b) - mean_a * mean_b)
+    c1, c2 = 0.01**2, 0.03**2
+    similar = (2 * mean_a * mean_b + c1) * (2 * shared + c2) / ((mean_a**2 + mean_b**2 + c1) * (spread + c2))
+    return similar.mean(1)

@@ -42,23 +42,23 @@ def keep_better(
     }
     said = (
         f"After a short refinement of both, stereo explains the photos kept from it with {scores['stereo']:.2f} dB, the hull "
-        f"with {scores['hull']:.2f} dB."
+        f"with {scores['hull']:.2f} dB (the mean of PSNR and of SSIM in dB)."
     )
     better = made if scores["stereo"] >= scores["hull"] else carved
     return replace(
         better,
         remarks=(*better.remarks, said),
-        provenance=better.provenance | {"short_fits_psnr_db": scores},
+        provenance=better.provenance | {"short_fits_quality_db": scores},
         stereo=made.stereo,
     )
 
 
 def score(start: Coarse, scene: Scene, raster: Rasteriser, progress: Progress) -> float:
-    """PSNR in the mask (dB) on the validation photos after a short fit; minus infinity without any."""
+    """The quality (dB, `projection.Explained`) on the validation photos after a short fit; minus infinity without any."""
     setup = refine.prepare(
         scene.images, scene.cameras, start.mesh, PHOTO_SIZE, raster, TEXTURE_SIZE, LIGHT_SIZE, part(progress, 0.0, 0.3)
     )
     if setup.validation is None:
         return -torch.inf
     steps = refine.run(setup, FitConfig(steps=STEPS, scales=1), raster)
-    return headless.run_to_end(steps, STEPS, part(progress, 0.3, 1.0)).kept.psnr_db
+    return headless.run_to_end(steps, STEPS, part(progress, 0.3, 1.0)).kept.quality_db

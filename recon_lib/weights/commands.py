@@ -14,7 +14,8 @@ DONE = 0
 def list_weights(options: argparse.Namespace) -> int:
     """`recon weights list`."""
     folder = _folder(options)
-    print(_needs(folder))
+    for what in store.WHATS:
+        print(f"recon weights fetch {what}:\n{_needs(folder, what)}")
     print(f"folder: {folder}")
     return DONE
 
@@ -22,9 +23,9 @@ def list_weights(options: argparse.Namespace) -> int:
 def fetch_weights(options: argparse.Namespace) -> int:
     """`recon weights fetch`. Raises ValueError (DownloadError, WeightsError) for what goes wrong."""
     folder, revisions = _folder(options), dict(_parse_revision(item) for item in options.revision)
-    print(_needs(folder), flush=True)
+    print(_needs(folder, options.what), flush=True)
     with _bar() as progress:
-        fetched = fetch.fetch(folder, revisions, progress)
+        fetched = fetch.fetch(folder, revisions, progress, options.what)
     for id, revision in fetched.items():
         print(f"fetched {id} {revision}")
     print(f"whole: {folder}")
@@ -35,8 +36,8 @@ def verify_weights(options: argparse.Namespace) -> int:
     """`recon weights verify`. Raises WeightsError for files that are missing or changed."""
     folder = _folder(options)
     with _bar() as progress:
-        store.verify(folder, progress)
-    print(f"ok: every file in {folder} has the sha256 of its {store.LOCK}")
+        store.verify(folder, progress, options.what)
+    print(f"ok: every file of {options.what} in {folder} has the sha256 of its {store.LOCK}")
     return DONE
 
 
@@ -49,6 +50,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     for action, called in ((listing, list_weights), (fetching, fetch_weights), (verifying, verify_weights)):
         action.set_defaults(command=called)
         action.add_argument("--folder", metavar="DIR", help="default: RECON_WEIGHTS, or weights/ in the repository")
+    for action in (fetching, verifying):
+        action.add_argument(
+            "what",
+            nargs="?",
+            default="reconviagen",
+            choices=store.WHATS,
+            help="reconviagen (default), photos: masks and features of plain photos, or isnet: masks under an unclear licence",
+        )
     fetching.add_argument(
         "--revision",
         action="append",
@@ -69,13 +78,13 @@ def _parse_revision(item: str) -> tuple[str, str]:
     return id, revision
 
 
-def _needs(folder: Path) -> str:
+def _needs(folder: Path, what: str) -> str:
     """The table of weights, four lines per row."""
     there = store.provenance(folder) if (folder / store.LOCK).exists() else {}
     return "\n".join(
         f"{need.id}: {need.purpose}, {need.size_gb:.2g} GB\n  licence: {need.licence}\n"
         f"  pinned: {need.revision or 'main at the first download'}\n  there: {there.get(need.id, 'not fetched')}"
-        for need in store.NEEDED
+        for need in store.table(what)
     )
 
 

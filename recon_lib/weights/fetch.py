@@ -1,8 +1,8 @@
 """Fetches what a weights folder lacks: asks the servers which files there are, downloads them, and writes the lock.
 
 All servers are asked before the first large download, so that a refusal, a missing file or a full disk is reported at once. A
-row of `store.NEEDED` enters the lock when all its files are there and agree with what the server stated, and with an earlier
-lock of the same revision. Sizes are bytes.
+row of a table of `store` enters the lock when all its files are there and agree with what the server stated, and with an
+earlier lock of the same revision. Sizes are bytes.
 """
 
 import errno
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What to download for one row of `store.NEEDED`."""
+    """What to download for one row of a table of `store`."""
 
     need: Need
     revision: str
@@ -55,25 +55,28 @@ def fetch(
     folder: Path,
     revisions: Mapping[str, str] | None = None,
     progress: Progress = silent,
+    what: str = "reconviagen",
 ) -> dict[str, str]:
-    """Fetches what is missing; returns the revisions of the fetched rows by id. A complete folder needs no network.
+    """Fetches what is missing of one of `store.WHATS`; returns the revisions of the fetched rows by id.
 
-    The revision of a row is the one in `revisions` (by id), else the one in the lock if a person chose it, else the one in
-    `store.NEEDED`. Raises ValueError for an unknown id or a bad revision, DownloadError for what goes wrong on the way.
+    A complete folder needs no network. The revision of a row is the one in `revisions` (by id), else the one in the lock if a
+    person chose it, else the one in its table. Raises ValueError for an unknown id or a bad revision, DownloadError for what
+    goes wrong on the way.
     """
-    chosen = _check_revisions(revisions or {})
+    needs = store.table(what)
+    chosen = _check_revisions(revisions or {}, needs)
     try:
-        return _fetch(folder, chosen, progress)
+        return _fetch(folder, needs, chosen, progress)
     except OSError as error:  # from the disk; errors of the network are handled where they arise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         mend = "free some space" if full else "mend that, or name another folder with --folder or RECON_WEIGHTS,"
         raise DownloadError(f"{folder}: {error}; {mend} and {download.NEXT}") from error
 
 
-def _fetch(folder: Path, chosen: Mapping[str, str], progress: Progress) -> dict[str, str]:
+def _fetch(folder: Path, rows: tuple[Need, ...], chosen: Mapping[str, str], progress: Progress) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = store.read_lock(folder) if (folder / store.LOCK).exists() else {}
-    plans = [plan for need in store.NEEDED if (plan := _plan(folder, need, lock.get(need.id), chosen, progress))]
+    plans = [plan for need in rows if (plan := _plan(folder, need, lock.get(need.id), chosen, progress))]
     _check_room(folder, plans)
     total, done = sum(plan.size for plan in plans), 0
     for plan in plans:
@@ -92,8 +95,8 @@ def _fetch(folder: Path, chosen: Mapping[str, str], progress: Progress) -> dict[
     return {plan.need.id: lock[plan.need.id]["revision"] for plan in plans}
 
 
-def _check_revisions(revisions: Mapping[str, str]) -> Mapping[str, str]:
-    needs = {need.id: need for need in store.NEEDED}
+def _check_revisions(revisions: Mapping[str, str], rows: tuple[Need, ...]) -> Mapping[str, str]:
+    needs = {need.id: need for need in rows}
     for id, revision in revisions.items():
         if id not in needs:
             raise ValueError(f"revision: got {id!r}, needed one of {', '.join(needs)}")

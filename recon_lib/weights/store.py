@@ -1,6 +1,6 @@
-"""The weights that ReconViaGen needs: what they are, where they lie, and whether they are the pinned ones.
+"""The weights that ReconViaGen needs, and those that plain photos may use: what, where, and whether they are the pinned ones.
 
-The folder is `RECON_WEIGHTS`, or `weights/` in the repository. Its `weights.json`, the lock, holds for each row of NEEDED the
+The folder is `RECON_WEIGHTS`, or `weights/` in the repository. Its `weights.json`, the lock, holds for each row of a table the
 revision, whether a person chose it, and for each file (by its path in the folder) size in bytes and sha256. Only complete files
 whose hashes were compared enter the lock, so it can be copied to another machine to pin them. `.verified.json` holds each
 file's hash with the size and time that the file had then; `check` hashes a file again only if one of these has changed. Only
@@ -71,6 +71,50 @@ NEEDED = (
     ),
 )  # fmt: skip
 
+_REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
+_XFEAT = "https://github.com/verlab/accelerated_features/raw/main/weights"
+# Of plain photos: networks that mask them, and learned features. Each is one file, and its hash says which.
+PHOTOS = (
+    Need(
+        "u2net.onnx", FILE, f"{_REMBG}/u2net.onnx", "photos/u2net.onnx", "masks of photos that come without (U²-Net)", 0.176,
+        "Apache-2.0, by the word of U²-Net's author; converted by rembg (MIT).",
+        "sha256:8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
+    ),
+    Need(
+        "xfeat.pt", FILE, f"{_XFEAT}/xfeat.pt", "photos/xfeat.pt", "features where SIFT finds too few (XFeat)", 0.006,
+        "Apache-2.0.", "sha256:0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
+    ),
+    Need(
+        "xfeat-lighterglue.pt", FILE, f"{_XFEAT}/xfeat-lighterglue.pt", "photos/xfeat-lighterglue.pt",
+        "their matches (LighterGlue)", 0.011, "Apache-2.0.",
+        "sha256:766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8",
+    ),
+    Need(
+        "aliked-n16rot.pth", FILE, "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16rot.pth",
+        "photos/aliked-n16rot.pth", "features where XFeat finds too few (ALIKED)", 0.003, "BSD-3-Clause.",
+        "sha256:ddf3abbf38e86f6a74540d214e1a9712c54b2d8551abc864542199f2347d7332",
+    ),
+    Need(
+        "aliked_lightglue.pth", FILE, "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",
+        "photos/aliked_lightglue.pth", "their matches (LightGlue)", 0.048, "Apache-2.0.",
+        "sha256:d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+    ),
+)  # fmt: skip
+ISNET = (
+    Need(
+        "isnet.onnx", FILE, f"{_REMBG}/isnet-general-use.onnx", "photos/isnet.onnx", "finer masks of photos (ISNet)", 0.179,
+        "Unclear: the code is Apache-2.0, no licence is stated for the weights, and the data set that they were trained on is "
+        "for non-commercial use. Therefore it is fetched only when it is named.",
+        "sha256:60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964a",
+    ),
+)  # fmt: skip
+WHATS = ("reconviagen", "photos", "isnet")
+
+
+def table(what: str) -> tuple[Need, ...]:
+    """The rows that one of WHATS names."""
+    return {"reconviagen": NEEDED, "photos": PHOTOS, "isnet": ISNET}[what]
+
 
 def folder() -> Path:
     """The folder of the weights; it need not exist."""
@@ -90,11 +134,19 @@ def check(folder: Path, hashing: bool = True) -> None:
     _raise(folder, problems)
 
 
-def verify(folder: Path, progress: Progress = silent) -> None:
-    """Hashes every file and compares it with the lock. Raises WeightsError."""
-    problems, hashes = _compare(folder, read_lock(folder), {}, progress)
-    write_stamps(folder, {}, hashes)
-    _raise(folder, problems)
+def verify(folder: Path, progress: Progress = silent, what: str = "reconviagen") -> None:
+    """Hashes every file of one of WHATS and compares it with the lock. Raises WeightsError."""
+    problems, hashes = _compare(folder, read_lock(folder), {}, progress, needs=table(what))
+    write_stamps(folder, read_stamps(folder), hashes)
+    _raise(folder, problems, "" if what == WHATS[0] else f" {what}")
+
+
+def check_file(folder: Path, target: str, rows: tuple[Need, ...]) -> None:
+    """Raises WeightsError where the one file of a row has another content than the pinned one, lock or no lock."""
+    (need,) = [row for row in rows if row.target == target]
+    found = f"sha256:{digest(folder / target)}"
+    if found != need.revision:
+        raise WeightsError(f"{folder / target}: got {found}, needed {need.revision}; {_mend(folder, ' photos')}")
 
 
 def provenance(folder: Path) -> dict[str, str]:
@@ -185,13 +237,13 @@ def _share(progress: Progress, done: int, total: int, what: str, count: int) -> 
     progress((done + count) / total, what)
 
 
-def _raise(folder: Path, problems: list[str]) -> None:
+def _raise(folder: Path, problems: list[str], what: str = "") -> None:
     if problems:
-        raise WeightsError("\n".join([*problems, _mend(folder)]))
+        raise WeightsError("\n".join([*problems, _mend(folder, what)]))
 
 
-def _mend(folder: Path) -> str:
-    return f"to mend it: recon weights fetch --folder {folder}"
+def _mend(folder: Path, what: str = "") -> str:
+    return f"to mend it: recon weights fetch{what} --folder {folder}"
 
 
 def _stamp(path: Path) -> dict[str, Any]:

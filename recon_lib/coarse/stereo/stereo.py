@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from recon_lib.camera import Cameras
-from recon_lib.coarse import hull, one_body, phantoms, visibility
+from recon_lib.coarse import bitten, hull, one_body, phantoms, visibility
 from recon_lib.coarse.config import HullConfig, StereoConfig
 from recon_lib.coarse.stereo import consistency, fusion, search
 from recon_lib.coarse.stereo import views as views_
@@ -43,6 +43,7 @@ class StereoMesh:
     depths: Float32[np.ndarray, "B H W"]  # along each crop's axis, 0 where too few views agree
     costs: Float32[np.ndarray, "B H W"]  # 1 - ZNCC of the depth that was found
     fields: Fields
+    mended: list[float]  # by photo, what its mask lacked as a share of it (`bitten`)
 
     @property
     def consistent(self) -> float:
@@ -69,7 +70,9 @@ def stereo_mesh(
     centre = _middle(field, origin, spacing)
     fine = views_.crop_views(images, cameras, config.size)
     others = views_.neighbours(fine, centre, config.neighbours)
-    bounds = field, origin, spacing
+    doubted = bitten.suspected(fine, field, origin, spacing)
+    within = hull.carve_but_one(alphas, cameras, origin, spacing, field.shape) if doubted else field
+    bounds = within, origin, spacing
     planes, costs = search.search(images, cameras, config, others, bounds, device, part(progress, 0.1, 0.75))
     depths = _agreed(fine, planes[..., 0], costs, centre)
     progress(0.8, "fusing depths")
@@ -79,6 +82,11 @@ def stereo_mesh(
             f"stereo: photos agree on {len(points)} points, need {LEAST_POINTS}: too few photos, too little texture, or "
             "cameras that do not belong to the photos; choose backend hull"
         )
+    added = [0.0] * len(images)
+    if doubted:
+        pixel = max(max(image.shape[:2]) for image in images) / config.size
+        alphas, added = bitten.mend(alphas, cameras, points, max(pixel, 1.0))
+        field = hull.field_at(alphas, cameras, origin, spacing, field.shape)
     low, high = _box(points, field, origin, spacing, cameras)
     spacing = float((high - low).max() / (config.resolution - 1))
     grid = tuple((np.ceil((high - low) / spacing).astype(int) + 1).tolist())
@@ -91,7 +99,7 @@ def stereo_mesh(
     body, kept = one_body.keep(padded, corner, spacing, cameras, np.pad(near >= 1, 1))
     mesh = grid_mesh.mesh_of_field(body, corner, spacing, shape.faces, part(progress, 0.85, 1.0))
     fields = Fields(carved, body[1:-1, 1:-1, 1:-1], low, spacing)
-    return StereoMesh(mesh, _near_depths(mesh, near, low, spacing), kept, fine, depths, costs, fields)
+    return StereoMesh(mesh, _near_depths(mesh, near, low, spacing), kept, fine, depths, costs, fields, added)
 
 
 def _agreed(shown: Views, inverse: np.ndarray, costs: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -23,11 +23,13 @@ from recon_lib.photos import framing, silhouettes
 
 OBJECT = 56  # pixels of the longer side of the object's box in a small mask
 POINTS = 56  # points a side of the grid around the object
+FINE_OBJECT, FINE_POINTS = 110, 120  # the same for silhouettes that masks are mended by
 # So many of the views that see a point must have it inside their masks, all but one of them at most; and a view of less
 # agreement is left out, the worst first.
 LEVELS = ((0.7, 0.55), (0.8, 0.68), (0.9, 0.8))
 SEEN = 0.3  # of the views must see a point
 UNLIKE = 0.12  # less than the median at the last level, a view is left out as well
+WORSE = 0.01  # by so much the agreement of the others may fall where a view is left out
 LEAST_SHARE, LEAST_COUNT = 0.6, 4  # of the views must be left
 ROUNDS = 5  # of the search for the point that most views look at
 FAR = 3.0  # times the median distance of the rays from that point; rays further off do not count
@@ -44,7 +46,7 @@ class Judged(NamedTuple):
     @property
     def is_enough(self) -> bool:
         """Whether enough views are left."""
-        return int(self.kept.sum()) >= max(LEAST_COUNT, LEAST_SHARE * len(self.kept))
+        return is_enough(self.kept)
 
 
 class Seen(NamedTuple):
@@ -56,31 +58,67 @@ class Seen(NamedTuple):
     seen: Bool[np.ndarray, "B N"]  # or surely outside the object
 
 
+def is_enough(kept: Bool[np.ndarray, " B"]) -> bool:
+    """Whether enough of the views are left."""
+    return int(kept.sum()) >= max(LEAST_COUNT, LEAST_SHARE * len(kept))
+
+
 def judge(alphas: list[UInt8[np.ndarray, "_ _"]], cameras: Cameras) -> Judged:
-    """Leaves out the view that agrees least until all that are left agree, or too few are left to say which are right."""
-    small, cameras = _shrink(alphas, cameras)
+    """Leaves out the view that agrees least until all that are left agree, or too few are left to say which are right.
+
+    A body of a small majority tells many wrong views from right ones; but few views from one side make such a body so much too
+    large that right ones are left out. So the judgement starts at each level, and that which leaves most views counts.
+    """
+    small, cameras = _shrink(alphas, cameras, OBJECT)
+    everyone = np.ones(len(small), bool)
+    grid = _grid_around(small, cameras, everyone, POINTS)
+    before = _agreements(small, grid, everyone, LEVELS[-1][0])
+    verdicts = [_leave_out(small, grid, LEVELS[start:]) for start in range(len(LEVELS))]
+    kept, after = max(verdicts, key=lambda one: int(one[0].sum()))
+    return Judged(before, after, kept, grid.points[_body(grid, kept, LEVELS[-1][0])])
+
+
+def _leave_out(
+    small: list[np.ndarray], grid: Seen, levels: tuple[tuple[float, float], ...]
+) -> tuple[Bool[np.ndarray, " B"], Float[np.ndarray, " B"]]:
+    """Which views are kept, from level to level, and every view's agreement with these."""
     kept = np.ones(len(small), bool)
-    grid = _grid_around(small, cameras, kept)
-    before = _agreements(small, grid, kept, LEVELS[-1][0])
-    for majority, enough in LEVELS:
+    for majority, enough in levels:
         after = _agreements(small, grid, kept, majority)
         while after[kept].min() < _bar(after[kept], enough) and kept.sum() > LEAST_COUNT:
-            kept[np.flatnonzero(kept)[after[kept].argmin()]] = False
-            after = _agreements(small, grid, kept, majority)
-    kept &= after >= LEVELS[-1][1]
-    return Judged(before, after, kept, grid.points[_body(grid, kept, LEVELS[-1][0])])
+            fewer = kept.copy()
+            fewer[np.flatnonzero(kept)[after[kept].argmin()]] = False
+            then = _agreements(small, grid, fewer, majority)
+            if then[fewer].mean() < after[fewer].mean() - WORSE:
+                break  # without this view the body only grows, and the others would be left out one by one
+            kept, after = fewer, then
+    return kept & (after >= LEVELS[-1][1]), after
+
+
+def silhouettes_of(
+    alphas: list[UInt8[np.ndarray, "_ _"]], cameras: Cameras, kept: Bool[np.ndarray, " B"]
+) -> list[Bool[np.ndarray, "_ _"]]:
+    """What the body of the kept views looks like in each view, left out or not, in a finer grid. No mask may be empty."""
+    small, cameras = _shrink(alphas, cameras, FINE_OBJECT)
+    grid = _grid_around(small, cameras, kept, FINE_POINTS)
+    body = np.flatnonzero(_body(grid, kept, LEVELS[-1][0]))
+    out = []
+    for mask, place in zip(small, grid.places, strict=True):
+        shown = _shown(mask, place[body]).astype(np.uint8)
+        out.append(cv2.morphologyEx(shown, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0)
+    return out
 
 
 def _bar(after: np.ndarray, enough: float) -> float:
     return max(enough, float(np.median(after)) - UNLIKE) if enough == LEVELS[-1][1] else enough
 
 
-def _shrink(alphas: list[np.ndarray], cameras: Cameras) -> tuple[list[np.ndarray], Cameras]:
-    """The masks so small that the object has `OBJECT` pixels, each by its own factor, and their cameras."""
+def _shrink(alphas: list[np.ndarray], cameras: Cameras, pixels: int) -> tuple[list[np.ndarray], Cameras]:
+    """The masks so small that the object has so many pixels, each by its own factor, and their cameras."""
     small = []
     for alpha in alphas:
         box = framing.mask_box(alpha / np.float32(255))
-        scale = min(1.0, OBJECT / max(box[2:] - box[:2]))
+        scale = min(1.0, pixels / max(box[2:] - box[:2]))
         size = max(2, round(alpha.shape[1] * scale)), max(2, round(alpha.shape[0] * scale))
         small.append(cv2.resize(np.ascontiguousarray(alpha), size, interpolation=cv2.INTER_AREA) > 127)
     poses = list(cameras.T_world_cam.double().numpy())
@@ -89,29 +127,30 @@ def _shrink(alphas: list[np.ndarray], cameras: Cameras) -> tuple[list[np.ndarray
     return small, silhouettes.small_cameras(poses, intrinsics, sizes, small)
 
 
-def _grid_around(small: list[np.ndarray], cameras: Cameras, kept: np.ndarray) -> Seen:
+def _grid_around(small: list[np.ndarray], cameras: Cameras, kept: np.ndarray, count: int) -> Seen:
     """A grid around the body: a first one where the views look, and a finer one around what of the body lies in it."""
     boxes = np.array([framing.mask_box(mask.astype(np.float32)) for mask in small])
     eyes, rays = framing.mask_rays(boxes, cameras)
-    near = np.ones(len(rays), bool)
+    near = kept.copy()
     for _ in range(ROUNDS):
         centre = framing.meeting_point(eyes[near], rays[near])
         away = np.linalg.norm(np.cross(centre - eyes, rays), axis=1)
-        near = away <= FAR * max(np.median(away), 1e-9)
+        near = kept & (away <= FAR * max(np.median(away[kept]), 1e-9))
     focal = cameras.intrinsics.double().numpy()[:, :2].min(1)
     half = 1.5 * np.median(
         np.linalg.norm(centre - eyes, axis=1) * np.ptp(boxes.reshape(-1, 2, 2), 1).max(1) / 2 / focal
     )
-    first = _look(small, cameras, centre - half, centre + half)
+    first = _look(small, cameras, centre - half, centre + half, POINTS)
     body = first.points[_body(first, kept, LEVELS[0][0])]
     if not len(body):
         return first
     step = 2 * half / (POINTS - 1)
-    return _look(small, cameras, body.min(0) - step, body.max(0) + step)
+    return _look(small, cameras, body.min(0) - step, body.max(0) + step, count)
 
 
-def _look(small: list[np.ndarray], cameras: Cameras, low: np.ndarray, high: np.ndarray) -> Seen:
-    step = (high - low).max() / (POINTS - 1)
+def _look(small: list[np.ndarray], cameras: Cameras, low: np.ndarray, high: np.ndarray, count: int) -> Seen:
+    """A grid of points, so many along the longest side."""
+    step = (high - low).max() / (count - 1)
     axes = [np.arange(a, b + step / 2, step) for a, b in zip(low, high, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     where = torch.from_numpy(points).float()
@@ -142,8 +181,13 @@ def _agreements(small: list[np.ndarray], grid: Seen, kept: np.ndarray, majority:
     body = np.flatnonzero(_body(grid, kept, majority))
     out = []
     for mask, place in zip(small, grid.places, strict=True):
-        shown = np.zeros(mask.size + 1, bool)  # the last one is of points outside the photo
-        shown[place[body]] = True
-        both = shown[:-1].reshape(mask.shape)
+        both = _shown(mask, place[body])
         out.append((both & mask).sum() / max((both | mask).sum(), 1))
     return np.array(out)
+
+
+def _shown(mask: np.ndarray, place: np.ndarray) -> Bool[np.ndarray, "H W"]:
+    """The pixels, in a picture of the mask's size, in which points lie."""
+    shown = np.zeros(mask.size + 1, bool)  # the last one is of points outside the photo
+    shown[place] = True
+    return shown[:-1].reshape(mask.shape)

@@ -1,4 +1,4 @@
-"""Finds the cameras of decoded photos, lets the hull judge them, and puts both into the survey as if they had been given.
+"""Finds the cameras of decoded photos and puts them, and masks that agree with them, into the survey as if they had been given.
 
 The photos that are left out are taken from the survey; those that stay are freed of the distortion that was found.
 """
@@ -7,20 +7,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from recon_lib.camera import Cameras
-from recon_lib.photos import cutout, splits, triage
+from recon_lib.photos import splits, triage
 from recon_lib.photos.config import IngestConfig
-from recon_lib.photos.distortion import Distortion
 from recon_lib.photos.findings import counted, finding, named
 from recon_lib.photos.listing import Lens
-from recon_lib.photos.search import focal, judge, register, world
-from recon_lib.photos.search.judge import Judged
-from recon_lib.photos.search.register import NotFoundError
-from recon_lib.photos.search.sift import Placed, Shot
+from recon_lib.photos.search import focal, ladder, world
+from recon_lib.photos.search.ladder import Found
 from recon_lib.photos.survey import Survey
-from recon_lib.photos.undistort import undistort
 from recon_lib.photos.views import View
 from recon_lib.progress import Progress
 
@@ -38,35 +32,23 @@ class Located(NamedTuple):
 def locate(found: Survey, decoded: list[View], config: IngestConfig, progress: Progress) -> Located:
     """Raises NotFoundError, with a line per photo that failed, where no cameras are found that masks and photos agree with."""
     names = [photo.label for photo in found.listed.photos]
-    shots = [
-        Shot(_shown(view), focal.of_exif(one.photo.path)) for one, view in zip(found.planned, decoded, strict=True)
-    ]
-    model, left_out = register.register(shots, names, progress)
-    chosen = sorted(model.placed)
-    views = [_undistorted(decoded[i], model.placed[i]) for i in chosen]
-    T = np.stack([model.placed[i].T_world_cam for i in chosen])
-    lenses = [_intrinsics(model.placed[i], view) for i, view in zip(chosen, views, strict=True)]
-    judged = judge.judge([view.rgba[..., 3] for view in views], _cameras(T, lenses, views))
-    _check(judged, [names[i] for i in chosen])
-    place = world.upright(T[judged.kept], judged.body)
-    T = world.move(T, place)
-    kept = [k for k in range(len(chosen)) if judged.kept[k]]
-    dropped = {chosen[k]: f"its mask or camera contradicts the others: the hull agrees with it by {judged.after[k]:.2f}"
-               for k in range(len(chosen)) if not judged.kept[k]}  # fmt: skip
-    photos, planned = [], []
+    by_exif = [focal.of_exif(one.photo.path) for one in found.planned]
+    cameras = ladder.climb(decoded, by_exif, names, progress)
+    settled = cameras.settled
+    place = world.upright(cameras.T_world_cam[settled.kept], settled.body)
+    T = world.move(cameras.T_world_cam, place)
+    kept = np.flatnonzero(settled.kept).tolist()
+    photos, planned, views = [], [], []
     for k in kept:
-        one = found.planned[chosen[k]]
-        photo = replace(one.photo, T_world_cam=T[k], lens=Lens(*lenses[k]))
-        photos.append(photo)
-        planned.append(one._replace(photo=photo, intrinsics=lenses[k]))
+        one, lens, view = found.planned[cameras.chosen[k]], cameras.intrinsics[k], cameras.views[k]
+        photos.append(replace(one.photo, T_world_cam=T[k], lens=Lens(*lens)))
+        planned.append(one._replace(photo=photos[-1], intrinsics=lens))
+        views.append(View(np.dstack([view.rgba[..., :3], settled.alphas[k]]), view.notes))
     listed = found.listed._replace(photos=tuple(photos), unposed=False, up=np.array((0.0, 0.0, 1.0)))
     split = splits.choose(listed, config.holdout_every)
-    where = "all over them" if any(cutout.BOX in view.notes for view in decoded) else "inside the masks"
-    said = _say(
-        where, model.reprojection_px, model.placed, judged, [names[i] for i in chosen], left_out | dropped, names
-    )
     held = [photo.label for photo, out in zip(photos, split.held_out, strict=True) if out]
-    said += [
+    said = [
+        *_say(cameras, names),
         finding(
             "split",
             f"{len(held)} of {len(photos)} photos held out: {split.rule}; their cameras were found with all",
@@ -79,76 +61,40 @@ def locate(found: Survey, decoded: list[View], config: IngestConfig, progress: P
     new = replace(
         found, listed=listed, planned=tuple(planned), held_out=split.held_out, up=listed.up, findings=(*said, *rest)
     )
-    return Located(new, [views[k] for k in kept])
+    return Located(new, views)
 
 
-def _shown(view: View) -> np.ndarray:
-    """The photo as features are looked for: all of it where GrabCut made the mask, which may have bitten the object."""
-    if cutout.BOX not in view.notes:
-        return view.rgba
-    return np.dstack([view.rgba[..., :3], np.full(view.rgba.shape[:2], 255, np.uint8)])
-
-
-def _undistorted(view: View, camera: Placed) -> View:
-    if camera.radial == 0:
-        return view
-    rgba = undistort(view.rgba, _intrinsics(camera, view), Distortion((camera.radial, 0.0)))
-    return View(rgba, (*view.notes, "undistorted"))
-
-
-def _intrinsics(camera: Placed, view: View) -> tuple[float, float, float, float]:
-    height, width = view.rgba.shape[:2]
-    pixels = camera.focal * max(width, height)
-    return pixels, pixels, width / 2, height / 2
-
-
-def _cameras(T: np.ndarray, lenses: list[tuple[float, float, float, float]], views: list[View]) -> Cameras:
-    sizes = [view.rgba.shape[1::-1] for view in views]
-    return Cameras(torch.from_numpy(T).float(), torch.tensor(lenses, dtype=torch.float32), torch.tensor(sizes))
-
-
-def _check(judged: Judged, names: list[str]) -> None:
-    if judged.is_enough and len(judged.body):
-        return
-    needed = f"{judge.LEAST_SHARE:.0%} of them, and {judge.LEAST_COUNT} at least"
-    lines = [
-        f"cameras: got {judged.kept.sum()} of {len(names)} placed photos whose masks agree with one body, needed {needed}"
-    ]
-    lines += [f"{name}: the hull of all agrees with its mask by {value:.2f}, needed {judge.LEVELS[-1][1]}"
-              for name, value, kept in zip(names, judged.before, judged.kept, strict=True) if not kept]  # fmt: skip
-    raise NotFoundError("\n".join(lines))
-
-
-def _say(
-    where: str, reprojection_px: float, placed: dict[int, Placed], judged: Judged, chosen: list[str],
-    left_out: dict[int, str], names: list[str],
-) -> list[dict]:  # fmt: skip
+def _say(cameras: Found, names: list[str]) -> list[dict]:
+    placed, settled = cameras.model.placed, cameras.settled
+    chosen = [names[i] for i in cameras.chosen]
     observed = [one.observations for one in placed.values()]
     sides = sorted({round(one.focal, 2) for one in placed.values()})
+    lengths = ", ".join(f"{side:g}" for side in sides)
+    text = f"found in the photos, from {cameras.way}: {len(placed)} of {len(names)} placed, "
+    text += f"{np.mean(observed):.0f} observations each ({min(observed)} at least), {cameras.model.reprojection_px:.2f} pixels "
+    text += f"off, focal length {lengths} of the long side; the world's scale is unknown: the object's radius is 1"
+    said = [finding("cameras", text)]
+    if cameras.tried:
+        said.append(finding("tried", f"other ways failed before ({'; '.join(cameras.tried)})"))
+    after = settled.after[settled.kept]
     text = (
-        f"found in the photos, from features {where}: {len(placed)} of {len(names)} placed, "
-        f"{np.mean(observed):.0f} observations each ({min(observed)} at least), {reprojection_px:.2f} pixels off, focal length "
-        f"{', '.join(f'{side:g}' for side in sides)} of the long side; the world's scale is unknown: the object's radius is 1"
+        f"masks agree with the silhouettes of their hull by {settled.before.mean():.2f}, {after.mean():.2f} in the end "
     )
-    after = judged.after[judged.kept]
-    hull = (
-        f"masks agree with the silhouettes of their hull by {judged.before.mean():.2f}, {after.mean():.2f} without those left "
-        f"out ({after.min():.2f} at least)"
-    )
-    said = [finding("cameras", text), finding("agreement", hull)]
+    said.append(finding("agreement", f"{text}({after.min():.2f} at least)"))
+    if (mended := settled.mended & settled.kept).any():
+        labels = [name for name, is_mended in zip(chosen, mended, strict=True) if is_mended]
+        text = f"{counted(len(labels), 'mask')} mended by the silhouettes of the others ({named(labels)}): look at them"
+        said.append(finding("mended", text, labels))
+    left_out = cameras.left_out | {cameras.chosen[k]: why for k, why in settled.why.items()}
     if left_out:
         reasons = "; ".join(f"{names[i]}: {why}" for i, why in left_out.items())
-        count = counted(len(left_out), "photo")
-        said.append(
-            finding("missing", f"{count} left out, as no camera was found ({reasons})", [names[i] for i in left_out])
-        )
-    odd = judged.kept & (judged.after < np.median(after) - UNLIKE)
+        text = f"{counted(len(left_out), 'photo')} left out, as cameras and masks do not fit ({reasons})"
+        said.append(finding("missing", text, [names[i] for i in left_out]))
+    odd = settled.kept & (settled.after < np.median(after) - UNLIKE)
     if odd.any():
         labels = [name for name, is_odd in zip(chosen, odd, strict=True) if is_odd]
         text = f"{counted(len(labels), 'mask')} agreeing less with the hull than the others ({named(labels)}): look at them"
         said.append(finding("disagreement", text, labels))
-    used = len(names) - len(left_out)
-    said.append(
-        finding("photos", f"{counted(used, 'photo')} used", [n for i, n in enumerate(names) if i not in left_out])
-    )
+    used = [name for i, name in enumerate(names) if i not in left_out]
+    said.append(finding("photos", f"{counted(len(used), 'photo')} used", used))
     return said

@@ -2,21 +2,22 @@
 
 import logging
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from recon_lib.photos.findings import counted
-from recon_lib.photos.search import focal, sift
-from recon_lib.photos.search.sift import Matched, Model, Shot
+from recon_lib.photos.search import focal, mapper
+from recon_lib.photos.search.mapper import Matched, Model, Shot
 from recon_lib.progress import Progress, part
 
 LEAST_PHOTOS = 3  # fewer are not searched
 LEAST_SHARE = 0.8  # of the photos must be placed
 LEAST_MEAN, LEAST_EACH = 50, 15  # observations: on average, and of a photo that counts as placed
-FEW_FEATURES = 50  # a photo with fewer inside its mask shows too little texture
+FEW_FEATURES = 50  # a photo with fewer where they are looked for shows too little texture
 
+Matcher = Callable[[list[Shot], Path, Progress], Matched]
 log = logging.getLogger(__name__)
 
 
@@ -31,13 +32,10 @@ class Registered(NamedTuple):
     left_out: dict[int, str]  # by photo
 
 
-def register(shots: list[Shot], names: list[str], progress: Progress) -> Registered:
-    """Places the photos. Raises NotFoundError where too few are placed, or none of them firmly."""
-    if len(shots) < LEAST_PHOTOS:
-        raise NotFoundError(f"cameras: got {counted(len(shots), 'photo')}, needed at least {LEAST_PHOTOS} to find them")
+def register(shots: list[Shot], names: list[str], match: Matcher, progress: Progress) -> Registered:
+    """Places the photos by matches. Raises NotFoundError where too few are placed, or none of them firmly."""
     with tempfile.TemporaryDirectory() as folder:
-        progress(0.0, f"finding and matching features of {len(shots)} photos")
-        matched = sift.match(shots, Path(folder))
+        matched = match(shots, Path(folder), part(progress, 0.0, 0.8))
         model = _best(matched, [shot.focal for shot in shots], part(progress, 0.8, 1.0))
     firm = {i: one for i, one in model.placed.items() if one.observations >= LEAST_EACH}
     model = model._replace(placed=firm)
@@ -52,7 +50,7 @@ def _best(matched: Matched, by_exif: list[float | None], progress: Progress) -> 
     best = Model({}, 0.0)
     for i, start in enumerate(starts):
         progress(i / len(starts), "placing the photos" + (f" from a focal length of {start:g} sides" if start else ""))
-        found = sift.place(matched, start)
+        found = mapper.place(matched, start)
         log.info("%d photos placed from focal length %s", len(found.placed), start)
         if found.size > best.size and all(focal.is_plausible(one.focal) for one in found.placed.values()):
             best = found
@@ -64,7 +62,7 @@ def _best(matched: Matched, by_exif: list[float | None], progress: Progress) -> 
 def _reason(photo: int, matched: Matched, model: Model) -> str:
     features, partners = matched.features[photo], matched.partners[photo]
     if features < FEW_FEATURES:
-        return f"{features} features inside its mask, needed {FEW_FEATURES}: blurred, dark or without texture"
+        return f"{features} features, needed {FEW_FEATURES}: blurred, dark or without texture"
     if not partners:
         return "no photo that shows the same part of the object"
     placed = {other: count for other, count in partners.items() if other in model.placed}

@@ -1,154 +1,28 @@
-"""Cameras of photos by COLMAP: SIFT features, matches between the photos, and incremental mapping.
+"""Features by SIFT (Lowe 2004) and their matches, both by COLMAP."""
 
-Features lie inside the masks only: on a turntable those of the background contradict those of the object. Photos of one size
-and one focal length by EXIF share a lens, SIMPLE_RADIAL. Poses are `T_world_cam` with OpenGL axes, in a world of COLMAP's
-choice; focal lengths are shares of the long side of a photo. Axes: H W top row first.
-"""
-
-import shutil
-from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
-import numpy as np
 import pycolmap
-import torch
-from jaxtyping import Float, UInt8
 
-from recon_lib import camera
+from recon_lib.photos.search import mapper
+from recon_lib.photos.search.mapper import Matched, Shot
+from recon_lib.progress import Progress
 
-LONG_SIDE = 1000  # pixels to which the long side of larger photos is shrunk to find features
 MOST_FEATURES = 2000  # per photo
 ALL_PAIRS = 60  # so many photos are matched each with each, more in their order
-FEW = 40  # up to so many photos, the mapper asks for fewer points
-SEED = 1
 
 
-class Shot(NamedTuple):
-    """One photo as the search sees it."""
-
-    rgba: UInt8[np.ndarray, "H W 4"]
-    focal: float | None  # by EXIF
-
-
-class Matched(NamedTuple):
-    """The database of features and matches in a folder, and how well each photo does in it."""
-
-    folder: Path
-    features: list[int]  # inside the mask, by photo
-    partners: list[dict[int, int]]  # photo to number of matches that one geometry explains, by photo
-
-
-class Placed(NamedTuple):
-    """One photo's camera."""
-
-    T_world_cam: Float[np.ndarray, "4 4"]
-    focal: float
-    radial: float  # the first coefficient of the lens's distortion
-    observations: int  # points that it sees
-
-
-class Model(NamedTuple):
-    """The photos that were placed in one world."""
-
-    placed: dict[int, Placed]  # by photo
-    reprojection_px: float  # mean error at the size at which features were found
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """How many photos it has and how many observations, by which models are compared."""
-        return len(self.placed), sum(one.observations for one in self.placed.values())
-
-
-def match(shots: list[Shot], folder: Path) -> Matched:
+def match(shots: list[Shot], folder: Path, progress: Progress) -> Matched:
     """Finds features and matches them between the photos; writes the database and shrunk photos into the folder."""
-    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
-    lenses = defaultdict(list)
-    for i, shot in enumerate(shots):
-        lenses[shot.rgba.shape[:2], shot.focal].append(_write(shot.rgba, folder, i))
-    extraction = pycolmap.FeatureExtractionOptions()
-    extraction.sift.max_num_features = MOST_FEATURES
-    for (_, focal), names in lenses.items():
-        reader = pycolmap.ImageReaderOptions(camera_model="SIMPLE_RADIAL", mask_path=folder / "masks")
-        if focal is not None:
-            height, width = cv2.imread(str(folder / "images" / names[0]), cv2.IMREAD_GRAYSCALE).shape
-            reader.camera_params = f"{focal * max(width, height)},{width / 2},{height / 2},0"
+    options = pycolmap.FeatureExtractionOptions()
+    options.sift.max_num_features = MOST_FEATURES
+    lenses = mapper.write_photos(shots, folder)
+    for i, ((_, focal), names) in enumerate(lenses.items()):
+        progress(0.5 * i / len(lenses), f"SIFT features of {len(shots)} photos")
+        reader = mapper.reader(folder, names[0], focal)
         pycolmap.extract_features(
-            folder / "matches.db", folder / "images", names, pycolmap.CameraMode.SINGLE, reader, extraction
+            folder / "matches.db", folder / "images", names, pycolmap.CameraMode.SINGLE, reader, options
         )
+    progress(0.5, f"SIFT matches between {len(shots)} photos")
     (pycolmap.match_exhaustive if len(shots) <= ALL_PAIRS else pycolmap.match_sequential)(folder / "matches.db")
-    return _count(folder, len(shots))
-
-
-def place(matched: Matched, focal: float | None) -> Model:
-    """The largest model of the matches, its photos taken with the focal length by EXIF or, where there is none, from a start.
-
-    A focal length by EXIF is held fixed until all photos are placed, and then refined.
-    """
-    folder, few = matched.folder, len(matched.features) <= FEW
-    database = folder / "start.db"
-    shutil.copy(folder / "matches.db", database)
-    with pycolmap.Database.open(database) as opened:
-        for lens in opened.read_all_cameras():
-            if not lens.has_prior_focal_length and focal is not None:
-                lens.params = [focal * max(lens.width, lens.height), *lens.params[1:]]
-                opened.update_camera(lens)
-        known = all(lens.has_prior_focal_length for lens in opened.read_all_cameras())
-    options = pycolmap.IncrementalPipelineOptions(min_model_size=3, random_seed=SEED, extract_colors=False)
-    options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = not known
-    if few:
-        options.mapper.init_min_num_inliers, options.mapper.init_min_tri_angle = 40, 6.0
-        options.mapper.abs_pose_min_num_inliers = 15
-    (folder / "models").mkdir(exist_ok=True)
-    found = pycolmap.incremental_mapping(database, folder / "images", folder / "models", options)
-    largest = max(found.values(), key=lambda one: one.num_reg_images(), default=None)
-    if largest is None:
-        return Model({}, 0.0)
-    if known:
-        pycolmap.bundle_adjustment(largest, pycolmap.BundleAdjustmentOptions(print_summary=False))
-    return _model(largest)
-
-
-def _write(rgba: np.ndarray, folder: Path, index: int) -> str:
-    """Writes the photo, grey and shrunk, and its mask; returns the file's name, of which the number is the photo's."""
-    scale = min(1.0, LONG_SIDE / max(rgba.shape[:2]))
-    size = max(1, round(rgba.shape[1] * scale)), max(1, round(rgba.shape[0] * scale))
-    small = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA) if scale < 1 else rgba
-    name = f"{index:05d}.png"
-    mask = np.where(small[..., 3] > 127, np.uint8(255), np.uint8(0))
-    grey = cv2.cvtColor(np.ascontiguousarray(small[..., :3]), cv2.COLOR_RGB2GRAY)
-    for part, pixels in (("images", grey), ("masks", mask)):
-        (folder / part).mkdir(exist_ok=True)
-        path = folder / part / (name if part == "images" else f"{name}.png")
-        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    return name
-
-
-def _count(folder: Path, photos: int) -> Matched:
-    features, partners = [0] * photos, [dict[int, int]() for _ in range(photos)]
-    with pycolmap.Database.open(folder / "matches.db") as database:
-        photo_of = {image.image_id: int(image.name.split(".")[0]) for image in database.read_all_images()}
-        for image_id, photo in photo_of.items():
-            features[photo] = database.num_keypoints_for_image(image_id)
-        pairs, geometries = database.read_two_view_geometries()
-        for pair, geometry in zip(pairs, geometries, strict=True):
-            first, second = (photo_of[one] for one in pycolmap.pair_id_to_image_pair(pair))
-            count = len(geometry.inlier_matches)
-            if count:
-                partners[first][second] = partners[second][first] = count
-    return Matched(folder, features, partners)
-
-
-def _model(found: pycolmap.Reconstruction) -> Model:
-    placed = {}
-    for image in found.images.values():
-        if not image.has_pose:
-            continue
-        lens = found.cameras[image.camera_id]
-        T_cv_world = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
-        T_world_cam = camera.from_opencv(torch.from_numpy(np.linalg.inv(T_cv_world))).numpy()
-        focal, _, _, radial = lens.params
-        share = float(focal) / max(lens.width, lens.height)
-        placed[int(image.name.split(".")[0])] = Placed(T_world_cam, share, float(radial), image.num_points3D)
-    return Model(placed, float(found.compute_mean_reprojection_error()))
+    return mapper.count(folder, len(shots))

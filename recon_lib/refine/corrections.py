@@ -1,0 +1,117 @@
+"""What a fit may correct in its photos: exposure and white balance of each, and the pose of each camera by a little.
+
+Both are bounded, so that neither can explain a wrong shape, and pulled towards "as given", because a common gain is the light's
+and a common movement is the mesh's. Cameras move around the world's origin, which is inside the object: the same turn about the
+camera itself would shift its photo by many more pixels. Validation photos and held-out photos are never corrected.
+Axes: B photos.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon_lib.camera import Cameras
+from recon_lib.render import Views
+
+GAIN = 0.5  # largest natural logarithm of a gain: 0.61 to 1.65
+RADIANS = torch.pi / 180  # largest turn of a camera about each axis
+SHIFT = 0.01  # largest shift along each axis, as a share of the camera's distance from the origin
+PULL = 1e-3  # weight of the mean squared share of each bound
+RATE = 0.01  # of Adam, in shares of the bounds
+
+
+class Wanted(NamedTuple):
+    """What a fit may correct."""
+
+    gains: bool
+    poses: bool
+
+
+NOTHING = Wanted(False, False)
+
+
+def wanted(correct: str, cameras_found: bool) -> Wanted:
+    """What a knob's value asks for; `auto` corrects both where cameras were found in the photos, and nothing else."""
+    both = correct == "both" or (correct == "auto" and cameras_found)
+    return Wanted(both or correct == "exposure", both or correct == "cameras")
+
+
+class Told(NamedTuple):
+    """The corrections of each photo."""
+
+    gains: Float[Tensor, "B 3"]  # of linear red, green and blue
+    pixels: Float[Tensor, " B"]  # by how far the photo's content moved, on the object, at most; pixels of the fit
+
+    def sentence(self) -> str:
+        """How large they are; empty where nothing was corrected."""
+        said = []
+        if (self.gains != 1).any():
+            said.append(f"exposure and white balance by {100 * (self.gains - 1).abs().median():.1f} % in the median")
+        if self.pixels.any():
+            said.append(f"cameras by {self.pixels.median():.1f} pixels in the median, at most {self.pixels.max():.1f}")
+        return f"Corrected per photo: {'; '.join(said)}." if said else ""
+
+
+class Corrections:
+    """Shares of the bounds, which Adam moves; all 0 at the start, which changes nothing."""
+
+    def __init__(self, cameras: Cameras, asked: Wanted):
+        device, count = cameras.T_world_cam.device, len(cameras)
+        self.gain = torch.zeros(count, 3, device=device, requires_grad=asked.gains)
+        self.pose = torch.zeros(count, 6, device=device, requires_grad=asked.poses)
+        distance = cameras.T_world_cam[:, :3, 3].norm(dim=-1)
+        self.reach, self.focal = SHIFT * distance, cameras.intrinsics[:, 0] / distance
+        moved = [tensor for tensor in (self.gain, self.pose) if tensor.requires_grad]
+        self.adam = torch.optim.Adam(moved, lr=RATE, fused=True) if moved else None
+
+    def brightened(self, rgba: Float[Tensor, "B H W 4"], chosen: Tensor) -> Float[Tensor, "B H W 4"]:
+        """Renderings with the exposure and white balance of the chosen photos."""
+        if not self.gain.requires_grad:
+            return rgba
+        return rgba * torch.nn.functional.pad(self._gains(chosen), [0, 1], value=1.0)[:, None, None]
+
+    def _gains(self, chosen: Tensor) -> Float[Tensor, "B 3"]:
+        return torch.exp(GAIN * torch.tanh(self.gain[chosen]))
+
+    def views(self, seen: Views, chosen: Tensor) -> Views:
+        """The chosen views, which are `seen`, from the corrected poses."""
+        if not self.pose.requires_grad:
+            return seen
+        T = self._moves(chosen)
+        eye = ((seen.eye - T[:, :3, 3])[:, None] @ T[:, :3, :3])[:, 0]
+        return Views(seen.T_clip_world @ T, eye, seen.width, seen.height)
+
+    def _moves(self, chosen: Tensor) -> Float[Tensor, "B 4 4"]:
+        """By how the world moves before each camera: a turn about the origin, then a shift."""
+        share = torch.tanh(self.pose[chosen])
+        x, y, z = (RADIANS * share[:, :3]).unbind(-1)
+        none = torch.zeros_like(x)
+        skew = torch.stack([none, -z, y, z, none, -x, -y, x, none], -1).reshape(-1, 3, 3)
+        turn = torch.linalg.matrix_exp(skew)
+        shift = (self.reach[chosen, None] * share[:, 3:])[..., None]
+        last = turn.new_tensor([0, 0, 0, 1]).expand(len(turn), 1, 4)
+        return torch.cat([torch.cat([turn, shift], -1), last], 1)
+
+    def pull(self) -> Float[Tensor, ""]:
+        """The loss that keeps the corrections small."""
+        return PULL * (torch.tanh(self.gain).square().mean() + torch.tanh(self.pose).square().mean())
+
+    def forget(self) -> None:
+        if self.adam:
+            self.adam.zero_grad()
+
+    def step(self, rate: float) -> None:
+        """One step of Adam at a share of its rate."""
+        if self.adam:
+            self.adam.param_groups[0]["lr"] = RATE * rate
+            self.adam.step()
+
+    @torch.no_grad()
+    def told(self) -> Told:
+        """How large the corrections have become."""
+        everything = torch.arange(len(self.gain), device=self.gain.device)
+        T = self._moves(everything)
+        turn = (T[:, :3, :3] - torch.eye(3, device=T.device)).norm(dim=(1, 2)) / 2**0.5  # radians, if small
+        return Told(self._gains(everything).cpu(), (self.focal * (T[:, :3, 3].norm(dim=-1) + turn)).cpu())
