@@ -161,6 +161,10 @@ def _parser() -> argparse.ArgumentParser:
     resuming = commands.add_parser("resume", help="run again what was asked of a run; what it has finished stays")
     resuming.set_defaults(command=resume)
     commands_of_chain.add_named(resuming)
+    commands_of_chain.add_batch(
+        commands.add_parser("batch", help="run many objects, on this machine or a Dask cluster")
+    )
+    commands_of_chain.add_sweep(commands.add_parser("sweep", help="run one object with a grid of parameters"))
     commands_of_chain.add_fork(commands.add_parser("fork", help="a new run that shares the first stages of another"))
     commands_of_weights.add_arguments(
         commands.add_parser("weights", help="list, download or check the weights of ReconViaGen and of plain photos")

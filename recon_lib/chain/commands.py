@@ -1,13 +1,14 @@
-"""`recon submit`, `status`, `cancel` and `fork`: runs that go on without anybody who waits for them."""
+"""`recon submit`, `status`, `cancel`, `fork`, `batch` and `sweep`: runs that go on without anybody who waits for them."""
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from recon_lib.stages import MODES
 
-DONE = 0
+DONE, FAILED = 0, 1
 
 
 def add_run(command: argparse.ArgumentParser) -> None:
@@ -92,6 +93,30 @@ def add_fork(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_batch(command: argparse.ArgumentParser) -> None:
+    """The arguments of `recon batch`."""
+    command.set_defaults(command=run_batch)
+    command.add_argument("batch", metavar="BATCH.yaml", help="file of runs, see params/batch.yaml")
+    _add_cluster(command)
+
+
+def add_sweep(command: argparse.ArgumentParser) -> None:
+    """The arguments of `recon sweep`."""
+    command.set_defaults(command=run_sweep)
+    command.add_argument("params", metavar="PARAMS.yaml", help="parameter file of all runs")
+    command.add_argument(
+        "--grid", action="append", required=True, metavar="STAGE.NAME=VALUE,VALUE", help="the values of one parameter"
+    )
+    command.add_argument("--name", help="first part of the runs' names; default: the parameter file's")
+    _add_cluster(command)
+
+
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--cores", type=int, metavar="N", help="processor cores per run without a GPU; default 4")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler of yours; default: a cluster here")
+    _add_notebooks(command)
+
+
 def _add_notebooks(command: argparse.ArgumentParser) -> None:
     command.add_argument("--notebooks", metavar="DIR", help="folder of the stages' notebooks, beside which outputs/ is")
 
@@ -157,6 +182,41 @@ def cancel(options: argparse.Namespace) -> int:
     else:
         print(f"{options.run}: to stop it, confirm within an hour: recon cancel {options.run} --yes")
     return DONE
+
+
+def run_batch(options: argparse.Namespace) -> int:
+    """`recon batch`: runs over many objects."""
+    from recon_lib.chain import batch
+
+    return _work_off(options, batch.read(Path(options.batch), _home(options)))
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    """`recon sweep`: runs over a grid of parameters."""
+    from recon_lib.chain import batch
+
+    path = Path(options.params)
+    return _work_off(options, batch.sweep(path, options.name or path.stem, options.grid))
+
+
+def _home(options: argparse.Namespace) -> Path:
+    return outputs_folder(options).parent
+
+
+def _work_off(options: argparse.Namespace, wanted: dict[str, dict]) -> int:
+    from recon_lib.chain import batch, dispatch
+    from recon_lib.show import tables
+
+    outputs = outputs_folder(options)
+    batch.submit(wanted, outputs, _home(options) / "notebooks")
+    dispatch.start(outputs, options.cores, options.scheduler)
+    rows = []
+    for rows in batch.watch(outputs, list(wanted)):
+        print("; ".join(f"{row.run} {row.state} {row.stage} {row.percent:.0f} %" for row in rows), file=sys.stderr)
+    scores = [batch.scores(outputs / row.run) for row in rows]
+    cells = [(row.run, row.state, *score, row.error or "") for row, score in zip(rows, scores, strict=True)]
+    print(tables.Table(cells, ("run", "state", "verdict", "PSNR", "SSIM", "cause")).text())
+    return DONE if all(row.state == "done" for row in rows) else FAILED
 
 
 def fork(options: argparse.Namespace) -> int:

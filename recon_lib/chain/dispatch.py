@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +62,25 @@ def serve(outputs: Path, cores: int, scheduler: str) -> None:
         except ValueError:
             return
         try:
-            files.write_json(folder / SETTINGS, {"cores": cores, "scheduler": scheduler or None})
             with config.set({"distributed.scheduler.allowed-failures": DEATHS - 1}):
                 if scheduler:
                     with Client(scheduler, set_as_default=False) as client:
+                        _note(folder, cores, scheduler, client)
                         drain(client, outputs)
                 else:
                     with local_cluster(cores) as cluster, Client(cluster, set_as_default=False) as client:
+                        _note(folder, cores, None, client)
                         drain(client, outputs)
         finally:
             lock.release(folder)
         # A ticket that came between the last look and the release found the lock taken, so nobody else serves it.
         if not tickets.numbers(outputs):
             return
+
+
+def _note(folder: Path, cores: int, scheduler: str | None, client: Client) -> None:
+    settings = {"cores": cores, "scheduler": scheduler, "dashboard": client.dashboard_link or None}
+    files.write_json(folder / SETTINGS, settings)
 
 
 def local_cluster(cores: int) -> LocalCluster:
@@ -84,7 +91,7 @@ def local_cluster(cores: int) -> LocalCluster:
         workers,
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0" if find_spec("bokeh") else None,
         memory_limit=0,
         resources={"GPU": 1} if gpus else None,
         silence_logs=logging.ERROR,
@@ -150,7 +157,7 @@ def _settle(outputs: Path, number: int, future: Future) -> None:
         return
     ticket = tickets.find(outputs, number)
     if ticket is not None and isinstance(future.exception() if future.status == "error" else None, KilledWorker):
-        _fail(outputs, ticket, f"{DEATHS} workers died while they ran it")
+        _fail(outputs, ticket, "the workers that ran it died, as often as the scheduler allows")
     tickets.leave(outputs, number)
 
 

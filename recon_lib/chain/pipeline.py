@@ -166,7 +166,7 @@ def photos_folder(ingest: dict[str, Any], notebooks: Path) -> str | None:
 def _write_copy(stage: str, notebooks: Path, folder: Path, values: dict[str, Any]) -> Path:
     copy = folder / f"{stage}.ipynb"
     copies.set_aside(folder, stage)
-    nbformat.write(copies.with_parameters(notebooks / copy.name, stage, values), copy)
+    files.write_text(copy, nbformat.writes(copies.with_parameters(notebooks / copy.name, stage, values)))
     copies.note_written(folder, stage)
     return copy
 

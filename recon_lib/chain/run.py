@@ -193,12 +193,12 @@ def new(folder: Path) -> dict[str, Any]:
 def load(run_dir: str | Path) -> dict[str, Any]:
     """The content of run.json. A run that says it is running but whose process is dead is marked interrupted, also on disk.
 
-    Raises ValueError where there is no run.json.
+    Raises ValueError where there is no run.json, and for one that is damaged.
     """
     path = files.root(str(run_dir)) / "run.json"
     if not path.exists():
         raise ValueError(f"{path.parent}: no run.json; nothing ran here yet")
-    content = json.loads(path.read_text())
+    content = read(path)
     running = [entry for entry in content["stages"].values() if entry["state"] == "running"]
     if (running or content["state"] == "running") and not lock.alive(path.parent):
         pid = lock.holder(path.parent).get("pid", "?")
@@ -208,6 +208,19 @@ def load(run_dir: str | Path) -> dict[str, Any]:
         content |= {"state": "interrupted", "error": error}
         if os.access(path.parent, os.W_OK):
             files.write_json(path, content)
+    return content
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a run.json as it stands. Raises ValueError for one that is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        entries = [content["stages"][stage]["state"] for stage in STAGES]
+        sound = all(isinstance(state, str) for state in (content["state"], *entries))
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise ValueError(f"{path}: damaged; move {path.parent} away to run anew, its results are still in it")
     return content
 
 
