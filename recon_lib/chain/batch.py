@@ -1,4 +1,4 @@
-"""Many runs at once: a file of objects or a grid of parameters becomes runs in the queue, which are watched until all have ended.
+"""Many runs at once: a file of objects or a grid of parameters becomes runs in the queue, watched until all have ended.
 
 A batch file is YAML and maps the name of each run to what it is made of: `params`, a parameter file; `photos`, a folder instead
 of the one in that file; and under the stages' names the parameters in which this run differs. Paths start at the repository.
@@ -17,7 +17,6 @@ from recon_lib.chain import asked, job, naming, params, pipeline, reuse, status
 from recon_lib.stages import INGEST, STAGES
 
 TRIES = 3  # how often a run may fail before it is set aside
-ENDED = ("done", "failed", "cancelled", "interrupted", "stale", "pending")
 POLL_S = 0.5
 TELL_S = 10.0  # least time between two tellings while no state changes
 
@@ -86,7 +85,7 @@ def watch(outputs: Path, names: list[str]) -> Iterator[list[status.Status]]:
     while True:
         rows = [status.read(outputs / name) for name in names]
         states = [row.state for row in rows]
-        ended = all(state in ENDED for state in states) and not any(_waits(outputs, name) for name in names)
+        ended = not any(row.in_queue or row.alive for row in rows)
         if ended or states != before or time.monotonic() >= told + TELL_S:
             yield rows
             before, told = states, time.monotonic()
@@ -119,8 +118,3 @@ def _read_run(name: str, wanted: dict[str, Any], home: Path) -> dict[str, dict[s
         found[INGEST]["photos"] = wanted["photos"]
     pipeline.validate(found)
     return found
-
-
-def _waits(outputs: Path, name: str) -> bool:
-    """Whether the queue still has the run, because it waits, works or will be tried again."""
-    return job.tickets.of_run(outputs, name) is not None

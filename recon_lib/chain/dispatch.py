@@ -105,11 +105,12 @@ def drain(client: Client, outputs: Path, work: Any = job.carry_out) -> None:
     idle_since = time.monotonic()
     while time.monotonic() < idle_since + IDLE_S:
         numbers = tickets.numbers(outputs)
+        needs = _needs(client) if len(numbers) > len(given) else None
         for number in numbers:
             if number not in given:
                 ticket = held.get(number) or tickets.find(outputs, number)
                 if ticket is not None and _may_start(outputs, ticket):
-                    given[number] = _give(client, outputs, ticket, work)
+                    given[number] = _give(client, outputs, ticket, needs, work)
                 elif ticket is not None:
                     held[number] = ticket
         left = set(numbers)
@@ -123,8 +124,13 @@ def drain(client: Client, outputs: Path, work: Any = job.carry_out) -> None:
         time.sleep(POLL_S)
 
 
-def _give(client: Client, outputs: Path, ticket: tickets.Ticket, work: Any) -> Future:
+def _needs(client: Client) -> dict[str, int] | None:
+    """The resources that a run takes: a GPU where workers offer them."""
     offered = [worker.get("resources", {}) for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    return {"GPU": 1} if any("GPU" in resources for resources in offered) else None
+
+
+def _give(client: Client, outputs: Path, ticket: tickets.Ticket, resources: dict[str, int] | None, work: Any) -> Future:
     return client.submit(
         work,
         str(outputs / ticket.run),
@@ -132,7 +138,7 @@ def _give(client: Client, outputs: Path, ticket: tickets.Ticket, work: Any) -> F
         key=f"{ticket.run}-{ticket.number}",
         priority=-ticket.number,
         retries=ticket.tries - 1,
-        resources={"GPU": 1} if any("GPU" in resources for resources in offered) else None,
+        resources=resources,
         pure=False,
     )
 

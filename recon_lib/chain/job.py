@@ -47,17 +47,20 @@ def submit(
     inputs = reuse.photo_hashes(values[INGEST], notebooks)
     if after is not None and not (folder.parent / after / "run.json").exists():
         raise ValueError(f"--after: got {after}, needed the name of a run in {folder.parent}")
-    if tickets.of_run(folder.parent, folder.name) is not None:
-        raise ValueError(f"{folder}: it is in the queue already; `recon cancel {folder.name}` takes it out")
     folder.mkdir(parents=True, exist_ok=True)
     with lock.held(folder, "recon submit"):
         content = records.load(folder) if (folder / "run.json").exists() else records.new(folder)
+        if tickets.find(folder.parent, content.get("queued")) is not None:
+            raise ValueError(f"{folder}: it is in the queue already; `recon cancel {folder.name}` takes it out")
+        ticket = tickets.Ticket(tickets.next_number(folder.parent), folder.name, after, tries)
+        content["queued"] = ticket.number
         content["job"] = pipeline.describe(asked, stages, notebooks, force, **limits)
         if not content.get("inputs"):
             content |= {"inputs": inputs, "photos": pipeline.photos_folder(values[INGEST], notebooks)}
         files.write_json(folder / "run.json", content)
         cancel.withdraw(folder)
-    return tickets.enter(folder.parent, folder.name, after, tries)
+        tickets.enter(folder.parent, ticket)
+    return ticket
 
 
 def resume(folder: Path, ticket: int | None = None, force: bool = False, bar: bool = True) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def cancel_run(folder: Path, confirm: bool) -> bool:
     Raises ValueError for a run that neither waits nor works.
     """
     content = records.load(folder)
-    ticket = tickets.of_run(folder.parent, folder.name)
+    ticket = tickets.find(folder.parent, content.get("queued"))
     if ticket is None and not lock.alive(folder):
         raise ValueError(f"{folder}: it is {content['state']}, so there is nothing to cancel")
     confirmed = cancel.ask(folder, confirm)

@@ -1,7 +1,8 @@
 """The run folder, through which stages pass on their results: `run.json`, `progress.json`, and one folder per stage.
 
 `run.json` holds the run's name, `photos` (their folder), `inputs` (their hashes), parameters, seed, versions, device and state,
-`job`, what was asked of the chain (`pipeline.describe`), and `ticket`, its number if the run came from the queue.
+`job`, what was asked of the chain (`pipeline.describe`), `queued`, the number of its latest ticket in the queue, and `ticket`,
+the number of the ticket with which it last began, None without one.
 Under `stages` it holds for each stage its state, parameters, `started` (UTC), `seconds`, `peak_memory_mb` (MiB, its process
 alone), error and results; with a GPU `peak_gpu_memory_mb` (by torch) and `gpu_memory_mb` (in use before the stage and after its
 process ended); `outputs`, the hash of each file that it wrote; and `made_from`, one hash per earlier stage of its outputs then.

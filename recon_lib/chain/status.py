@@ -31,25 +31,24 @@ class Status:
     heartbeat_s: float | None  # seconds since its last sign of life; None if nobody ever worked here
     after: str | None  # the run that it waits for
     error: str | None
+    in_queue: bool  # it waits, works or will be tried again
 
 
 def read(folder: Path) -> Status:
     """The status of one run. Raises ValueError where there is no run."""
-    return _status(folder, tickets.of_run(folder.parent, folder.name))
+    return _read(folder)[0]
 
 
 def read_all(outputs: Path) -> list[Status]:
     """The status of every run in a folder of runs, by name; those that wait come last, in the queue's order."""
-    found = (tickets.find(outputs, number) for number in tickets.numbers(outputs))
-    waiting = {ticket.run: ticket for ticket in found if ticket is not None}
-    folders = sorted(path.parent for path in outputs.glob("*/run.json"))
-    rows = [_status(folder, waiting.get(folder.name)) for folder in folders]
-    place = {run: number for number, run in enumerate(waiting)}
-    return sorted(rows, key=lambda row: place.get(row.run, -1) if row.state == "queued" else -1)
+    found = [_read(path.parent) for path in sorted(outputs.glob("*/run.json"))]
+    return [row for row, _ in sorted(found, key=lambda pair: pair[1] if pair[0].state == "queued" else 0)]
 
 
-def _status(folder: Path, ticket: tickets.Ticket | None) -> Status:
+def _read(folder: Path) -> tuple[Status, int]:
+    """The status of a run, and the number of its ticket, 0 without one."""
     content = records.load(folder)
+    ticket = tickets.find(folder.parent, content.get("queued"))
     alive = lock.alive(folder)
     state = content["state"]
     if ticket is not None and content.get("ticket") != ticket.number:
@@ -59,7 +58,7 @@ def _status(folder: Path, ticket: tickets.Ticket | None) -> Status:
     progress = {} if state == "queued" else _progress(folder)
     stage = progress.get("stage", "")
     path = folder / lock.NAME
-    return Status(
+    row = Status(
         folder.name,
         state,
         stage,
@@ -71,7 +70,9 @@ def _status(folder: Path, ticket: tickets.Ticket | None) -> Status:
         round(max(0.0, time.time() - path.stat().st_mtime), 1) if path.exists() else None,
         ticket.after if ticket and state == "queued" else None,
         content.get("error"),
+        ticket is not None,
     )
+    return row, ticket.number if ticket else 0
 
 
 def _progress(folder: Path) -> dict[str, Any]:

@@ -24,19 +24,22 @@ class Ticket:
     tries: int = 1  # how often a failing run is tried
 
 
-def enter(outputs: Path, run: str, after: str | None = None, tries: int = 1) -> Ticket:
-    """Puts a run at the queue's end."""
+def next_number(outputs: Path) -> int:
+    """A number that no other ticket has or will have."""
     folder = outputs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "last").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        ticket = Ticket(int(file.read() or 0) + 1, run, after, tries)
+        number = int(file.read() or 0) + 1
         file.truncate(0)
-        file.write(str(ticket.number))
-        file.flush()
-        files.write_json(_path(outputs, ticket.number), asdict(ticket))
-    return ticket
+        file.write(str(number))
+    return number
+
+
+def enter(outputs: Path, ticket: Ticket) -> None:
+    """Puts a run into the queue."""
+    files.write_json(_path(outputs, ticket.number), asdict(ticket))
 
 
 def numbers(outputs: Path) -> list[int]:
@@ -44,18 +47,12 @@ def numbers(outputs: Path) -> list[int]:
     return sorted(int(path.stem) for path in (outputs / FOLDER).glob("[0-9]*.json"))
 
 
-def find(outputs: Path, number: int) -> Ticket | None:
-    """The ticket with this number; None if it is gone."""
+def find(outputs: Path, number: int | None) -> Ticket | None:
+    """The ticket with this number, which a run's run.json has under `queued`; None if it is gone or there was never one."""
     try:
-        return Ticket(**json.loads(_path(outputs, number).read_text()))
+        return None if number is None else Ticket(**json.loads(_path(outputs, number).read_text()))
     except FileNotFoundError:
         return None
-
-
-def of_run(outputs: Path, run: str) -> Ticket | None:
-    """The run's latest ticket; None if it neither waits nor runs in the queue."""
-    found = (find(outputs, number) for number in reversed(numbers(outputs)))
-    return next((ticket for ticket in found if ticket is not None and ticket.run == run), None)
 
 
 def leave(outputs: Path, number: int) -> None:
