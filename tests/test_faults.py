@@ -140,15 +140,19 @@ def test_a_run_killed_anywhere_resumes_to_the_same_result(home, whole, number):
     assert code in (-signal.SIGKILL, cli.INTERRUPTED, cli.FAILED), (at, how)  # FAILED: only the kernel died
     if folder.exists():
         sound(folder)
-        finished = [stage for stage, entry in state(folder).items() if entry == "done"]
-    else:
-        finished = []
+    finished = finished_stages(folder)
     assert recon(home, where, *asked) == cli.DONE, (at, how)
     assert results(folder) == whole[0], (at, how)
     assert [entry for stage, entry in state(folder).items() if stage in finished] == ["reused"] * len(finished)
     assert run.load(folder)["state"] == "done"
     assert not list(folder.glob(".*.new")) and not list(folder.glob(".*.old")) and not list(folder.glob("*edited*"))
     shutil.rmtree(folder)
+
+
+def finished_stages(folder):
+    """The stages whose notebooks have ended; the key is written then, after the results."""
+    found = run.load(folder)["stages"].items() if (folder / "run.json").exists() else ()
+    return [stage for stage, entry in found if entry["state"] == "done" and "key" in entry]
 
 
 def state(folder):

@@ -54,6 +54,8 @@ def ours(home):
             words = [*process.cmdline(), process.environ().get("JUPYTER_RUNTIME_DIR", "")]
         except psutil.Error:
             continue
+        if "multiprocessing.resource_tracker" in " ".join(words):
+            continue  # of a cluster that this process made; it lives as long as this process
         if process.pid != os.getpid() and any(str(home) in word for word in words):
             found.append(process)
     return found
