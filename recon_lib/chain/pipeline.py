@@ -241,7 +241,7 @@ def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tu
     # sys.exit(0) in a cell ends the notebook there, and papermill calls it a success.
     if entry["state"] != "done":
         raise RuntimeError("the notebook ended without finishing its stage")
-    entry["seconds"] = round(time.monotonic() - began, 3)
+    entry |= {"work_seconds": entry["seconds"], "seconds": round(time.monotonic() - began, 3)}
     if gpu_before is not None:  # the kernel has ended, so its memory is free again
         entry["gpu_memory_mb"] = {"before": gpu_before, "after": kernels.gpu_memory_mb()}
     _set_stage(folder, stage, entry)

@@ -3,9 +3,10 @@
 `run.json` holds the run's name, `photos` (their folder), `inputs` (their hashes), parameters, seed, versions, device and state,
 `job`, what was asked of the chain (`pipeline.describe`), `queued`, the number of its latest ticket in the queue, and `ticket`,
 the number of the ticket with which it last began, None without one.
-Under `stages` it holds for each stage its state, parameters, `started` (UTC), `seconds`, `peak_memory_mb` (MiB, its process
-alone), error and results; with a GPU `peak_gpu_memory_mb` (by torch) and `gpu_memory_mb` (in use before the stage and after its
-process ended); `outputs`, the hash of each file that it wrote; and `made_from`, one hash per earlier stage of its outputs then.
+Under `stages` it holds for each stage its state, parameters, `started` (UTC), `seconds`, `work_seconds` (without its kernel's
+start and imports), `peak_memory_mb` (MiB, its process alone), error and results; with a GPU `peak_gpu_memory_mb` (by torch) and
+`gpu_memory_mb` (in use before the stage and after its process ended); `outputs`, the hash of each file that it wrote; `key`,
+written when its notebook has ended; and `made_from`, one hash per earlier stage of its outputs then.
 
 States: pending, running, done, reused, failed, interrupted, cancelled and stale. A stale stage is finished, but an earlier
 stage has run again since, or is running again. `progress.json` holds the stage, its percentage, what is running and the seconds
@@ -38,8 +39,8 @@ from recon_lib.stages import FINISHED, OUTPUTS, STAGES
 
 PACKAGES = ("torch", "numpy", "scipy", "numba", "trimesh", "scikit-image", "papermill", "nvdiffrast")
 PROGRESS_SECONDS = 0.5  # least time between two writings of progress.json
-RESERVED = ("state", "started", "seconds", "peak_memory_mb", "peak_gpu_memory_mb", "gpu_memory_mb", "parameters", "error",
-            "key", "outputs", "made_from")  # fmt: skip
+RESERVED = ("state", "started", "seconds", "work_seconds", "peak_memory_mb", "peak_gpu_memory_mb", "gpu_memory_mb",
+            "parameters", "error", "key", "outputs", "made_from")  # fmt: skip
 INJECTED = "# Parameters"  # the first line of the cell that papermill injects
 Config = TypeVar("Config")
 
