@@ -26,12 +26,7 @@ def read(path: Path, home: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
     Raises ValueError, one line per problem, for a file that is absent or of another form, and for bad names and parameters.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no such batch file, or it is not text") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    content = params.load_yaml(path)
     if not isinstance(content, dict) or not content or not all(isinstance(run, dict) for run in content.values()):
         raise ValueError(f"{path}: needed `name: {{params: FILE, photos: DIR, STAGE: {{name: value}}}}` for each run")
     runs, problems = {}, []

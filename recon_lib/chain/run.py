@@ -219,6 +219,8 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
         entries = [content["stages"][stage]["state"] for stage in STAGES]
         sound = all(isinstance(state, str) for state in (content["state"], *entries))
+        sound &= all(isinstance(content.get(name), int | None) for name in ("queued", "ticket"))
+        sound &= isinstance(content.get("error"), str | None) and isinstance(content.get("job", {}), dict)
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:

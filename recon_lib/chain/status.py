@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon_lib import files
 from recon_lib.chain import cancel, lock, tickets
 from recon_lib.chain import run as records
 from recon_lib.stages import COARSE, REFINE
@@ -76,9 +75,11 @@ def _read(folder: Path) -> tuple[Status, int]:
 
 
 def _progress(folder: Path) -> dict[str, Any]:
+    """What progress.json holds; empty if it is absent or damaged."""
     try:
-        return files.read_json(folder / "progress.json") or {}
-    except json.JSONDecodeError:
+        found = json.loads((folder / "progress.json").read_bytes())
+        return found if set(found) == {"stage", "percent", "what", "seconds_left"} else {}
+    except (OSError, ValueError, TypeError):
         return {}
 
 
