@@ -38,7 +38,8 @@ def is_another_run(folder: Path, photos: str | None, hashes: dict[str, str]) -> 
 
     Raises ValueError for a damaged run.json.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    begun = (".lock", ".run.json.*.new")  # what a run leaves that was killed before its record was written
+    if not folder.exists() or all(any(path.match(left) for left in begun) for path in folder.iterdir()):
         return False
     record = folder / "run.json"
     if not record.exists():
