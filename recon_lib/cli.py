@@ -8,16 +8,16 @@ traceback. Each command imports its modules only when it runs, because `doctor` 
 import argparse
 import json
 import logging
-import re
-import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from recon_lib.chain import commands as commands_of_chain
 from recon_lib.photos import commands as commands_of_photos
-from recon_lib.stages import COARSE, FINISHED, INGEST, METRICS, MODES, STAGES
+from recon_lib.stages import FINISHED, INGEST, METRICS
 from recon_lib.weights import commands as commands_of_weights
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -42,21 +42,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """`recon run`: runs the chain, then prints the verdict and the report's path."""
-    from recon_lib.chain import params, pipeline
+    from recon_lib.chain import asked, pipeline
+
+    wanted = asked.run_asked(options)
+    rest = wanted.stages, wanted.notebooks, wanted.force
+    return _finish_run(wanted.folder, lambda: pipeline.run(wanted.params, wanted.folder, *rest, **wanted.limits))
+
+
+def resume(options: argparse.Namespace) -> int:
+    """`recon resume`: runs again what was asked of a run; what it has finished stays."""
+    from recon_lib.chain import commands, job
+
+    folder = commands.run_folder(options)
+    return _finish_run(folder, lambda: job.resume(folder))
+
+
+def _finish_run(folder: Path, start: Callable[[], dict[str, Any]]) -> int:
+    from recon_lib.chain import pipeline
     from recon_lib.show import tables
 
-    notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
-    asked, wanted = _read_asked(options, notebooks.absolute().parent)
-    stages = options.stages or STAGES
-    if options.mode:
-        backend, of_mode = MODES[options.mode]
-        asked.setdefault(COARSE, {})["backend"] = backend
-        stages = [stage for stage in stages if stage in of_mode]
-    folder = _choose_run_folder(options, asked, wanted, notebooks, params.defaults(INGEST))
-    limits = {"timeout_s": options.timeout, "soft_limit_s": options.soft_limit}
-    limits = {name: limit for name, limit in limits.items() if limit is not None}
     try:
-        content = pipeline.run(asked, folder, stages, notebooks, options.force, **limits)
+        content = start()
     except pipeline.StageError as error:
         return _say(str(error), FAILED)
     if content["stages"][METRICS]["state"] in FINISHED:
@@ -67,22 +73,21 @@ def run(options: argparse.Namespace) -> int:
 
 def new(options: argparse.Namespace) -> int:
     """`recon new`: makes a run folder with working copies of the notebooks and prints their paths."""
-    from recon_lib.chain import params, pipeline
+    from recon_lib.chain import asked, pipeline
 
     notebooks = Path(options.notebooks or pipeline.NOTEBOOKS)
-    asked, _ = _read_asked(options, notebooks.absolute().parent)
-    folder = _choose_run_folder(options, asked, options.name, notebooks, params.defaults(INGEST))
-    for copy in pipeline.new(asked, folder, notebooks):
+    wanted, _ = asked.read(options, notebooks.absolute().parent)
+    folder = asked.choose_run_folder(options, wanted, options.name, notebooks)
+    for copy in pipeline.new(wanted, folder, notebooks):
         print(copy)
     return DONE
 
 
 def report(options: argparse.Namespace) -> int:
     """`recon report`: writes report.html again from what the run folder holds."""
-    from recon_lib.chain import pipeline, run
+    from recon_lib.chain import commands, pipeline, run
 
-    named = Path(options.run)
-    folder = named if named.is_dir() else pipeline.NOTEBOOKS.parent / "outputs" / named
+    folder = commands.run_folder(options)
     run.load(folder)  # marks a run whose process has died as interrupted, so that the report says so
     pipeline.write_report(folder.absolute())
     print(f"report: {folder.absolute() / 'report.html'}")
@@ -91,17 +96,17 @@ def report(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """`recon check`: prints what a run would read, guess, leave out and refuse of a folder of photos; it writes nothing."""
-    from recon_lib.chain import params
+    from recon_lib.chain import asked, params
     from recon_lib.photos import ingest
     from recon_lib.show import tables
 
-    asked = {}
+    wanted = {}
     for item in options.set:
-        stage, name, value = _parse_setting(item)
+        stage, name, value = asked.parse_setting(item)
         if stage != INGEST:
             raise ValueError(f"--set: got {stage}, needed {INGEST}, as nothing else is checked")
-        asked[name] = value
-    config = ingest.IngestConfig(**params.check(INGEST, asked))
+        wanted[name] = value
+    config = ingest.IngestConfig(**params.check(INGEST, wanted))
     found, problems = ingest.check(Path(options.photos), config)
     rows = [(ingest.verb(finding["kind"]), finding["text"]) for finding in found]
     print(tables.Table(rows, ("a run would", "what")).text())
@@ -109,36 +114,6 @@ def check(options: argparse.Namespace) -> int:
         return _say("\n".join([f"{options.photos}: a run would refuse this", *problems]), REFUSED)
     print("No photo was decoded: damage inside a file, soft masks and colour profiles show when a run reads them.")
     return DONE
-
-
-def _choose_run_folder(
-    options: argparse.Namespace, asked: dict[str, dict], wanted: str, notebooks: Path, ingest: dict[str, Any]
-) -> Path:
-    """The folder that this run may use. A folder that holds another run is replaced only with --name and --force.
-
-    Raises ValueError for a bad --name, and for one that belongs to another run.
-    """
-    from recon_lib.chain import naming, pipeline, reuse
-
-    outputs, ingest = notebooks.absolute().parent / "outputs", ingest | asked.get(INGEST, {})
-    photos = pipeline.photos_folder(ingest, notebooks)
-    hashes = reuse.photo_hashes(ingest, notebooks)
-    if not options.name:
-        name = naming.free_name(outputs, naming.slug(wanted), photos, hashes)
-        if name != naming.slug(wanted):
-            _say(f"outputs/{naming.slug(wanted)} holds another run: this one goes to outputs/{name}", DONE)
-        return outputs / name
-    naming.check_name(options.name)
-    folder = outputs / options.name
-    if naming.is_another_run(folder, photos, hashes):
-        if not options.force:
-            raise ValueError(
-                f"name: {folder} holds a run over other photos ({naming.will_go(folder)}); needed another name, or --force "
-                "to replace it"
-            )
-        _say(f"{folder} held a run over other photos; gone: {naming.will_go(folder)}", DONE)
-        shutil.rmtree(folder)
-    return folder
 
 
 def examine(options: argparse.Namespace) -> int:
@@ -163,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="recon", description="Photos of one object in, a validated textured mesh out."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands.add_parser("run", help="run the notebooks over one set of photos"))
+    running = commands.add_parser("run", help="run the notebooks over one set of photos")
+    running.set_defaults(command=run)
+    commands_of_chain.add_run(running)
     _add_new(commands.add_parser("new", help="make a run folder with notebooks that you can open and change"))
     checking = commands.add_parser("check", help="print what a run would read, guess and refuse of a folder of photos")
     checking.set_defaults(command=check)
@@ -177,7 +154,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     reporting = commands.add_parser("report", help="write a run's report.html again from its folder")
     reporting.set_defaults(command=report)
-    reporting.add_argument("run", metavar="RUN", help="the run's name, or its folder")
+    commands_of_chain.add_named(reporting)
+    commands_of_chain.add_submit(commands.add_parser("submit", help="put a run into the queue and return at once"))
+    commands_of_chain.add_status(commands.add_parser("status", help="what runs do now"))
+    commands_of_chain.add_cancel(commands.add_parser("cancel", help="cancel a run, in two steps"))
+    resuming = commands.add_parser("resume", help="run again what was asked of a run; what it has finished stays")
+    resuming.set_defaults(command=resume)
+    commands_of_chain.add_named(resuming)
+    commands_of_chain.add_batch(
+        commands.add_parser("batch", help="run many objects, on this machine or a Dask cluster")
+    )
+    commands_of_chain.add_sweep(commands.add_parser("sweep", help="run one object with a grid of parameters"))
+    commands_of_chain.add_fork(commands.add_parser("fork", help="a new run that shares the first stages of another"))
     commands_of_weights.add_arguments(
         commands.add_parser("weights", help="list, download or check the weights of ReconViaGen and of plain photos")
     )
@@ -191,82 +179,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=run)
-    source = command.add_mutually_exclusive_group()
-    source.add_argument("params", nargs="?", metavar="PARAMS.yaml", help="parameter file")
-    _add_asked(command, source)
-    command.add_argument("--name", help="run folder, outputs/NAME; default: the parameter file's or the photos' name")
-    command.add_argument("--stages", nargs="+", metavar="STAGE", help="run only these stages")
-    command.add_argument(
-        "--force", action="store_true", help="run every stage again; replace a run over other photos in --name"
-    )
-    command.add_argument(
-        "--mode", choices=tuple(MODES),
-        help="ReconViaGen and refinement, ReconViaGen alone, or a refined visual hull; default: as the parameters say",
-    )  # fmt: skip
-    command.add_argument(
-        "--soft-limit", type=float, metavar="SECONDS", help="after this long, refinement stops and keeps its best mesh"
-    )
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help="fail a stage that takes longer")
-
-
 def _add_new(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=new, params=None)
     command.add_argument("name", metavar="NAME", help="run folder, outputs/NAME")
-    _add_asked(command, command)
+    commands_of_chain.add_asked(command, command)
     command.add_argument("--force", action="store_true", help="replace a run over other photos in NAME")
-
-
-def _add_asked(command: argparse.ArgumentParser, source: argparse._ActionsContainer) -> None:
-    """Adds the options from which a command takes its parameters."""
-    source.add_argument("--preset", metavar="NAME", help="params/NAME.yaml; default: quick if only --photos is given")
-    command.add_argument("--photos", metavar="DIR", help="folder of photos, instead of the one in the parameter file")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="STAGE.NAME=VALUE", help="set one parameter; VALUE is YAML"
-    )
-    command.add_argument("--notebooks", metavar="DIR", help="folder of the stages' notebooks")
-
-
-def _read_asked(options: argparse.Namespace, home: Path) -> tuple[dict[str, dict], str]:
-    """The parameters asked for (stage to name to value), and the name of the run if --name gives none."""
-    from recon_lib.chain import params
-
-    if not (options.params or options.preset or options.photos):
-        raise ValueError("nothing to run: give a parameter file, --preset or --photos")
-    path = Path(options.params) if options.params else _find_preset(options.preset or "quick", home / "params")
-    asked = params.read(path)
-    if options.photos:
-        photos = Path(options.photos).resolve()
-        inside = photos.is_relative_to(home)
-        asked.setdefault(INGEST, {})["photos"] = str(photos.relative_to(home) if inside else photos)
-    for item in options.set:
-        stage, name, value = _parse_setting(item)
-        asked.setdefault(stage, {})[name] = value
-    of_photos = Path(options.photos or "")
-    named = of_photos.stem if of_photos.suffix == ".zip" else of_photos.resolve().name
-    return asked, path.stem if options.params or not options.photos else named
-
-
-def _find_preset(name: str, folder: Path) -> Path:
-    from recon_lib.chain import params
-
-    there = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in there:
-        raise ValueError(f"preset: {params.unknown(name, tuple(there))}")
-    return folder / f"{name}.yaml"
-
-
-def _parse_setting(item: str) -> tuple[str, str, Any]:
-    import yaml
-
-    found = re.fullmatch(r"([^.=]+)\.([^.=]+)=(.*)", item, re.DOTALL)
-    if found is None:
-        raise ValueError(f"--set: got {item!r}, needed STAGE.NAME=VALUE")
-    try:
-        return found[1], found[2], yaml.safe_load(found[3])
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set: got {item!r}, whose value is not YAML") from error
 
 
 def _say(text: str, code: int) -> int:

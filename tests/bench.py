@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bench_captures
+import bench_jobs
 import numpy as np
 import spot
 import torch
@@ -222,11 +223,14 @@ def main(asked: set[str]) -> None:
     """With `--gpu` or `--reconviagen` only what needs one, in a process that has done nothing before.
 
     With `--captures` the real captures: `--captures --fine` at another preset, `--captures --gpu` on a GPU.
+    With `--jobs` what the chain and its queue cost.
     """
     rows, on_gpu = [], bool(asked & {"--gpu", "--reconviagen"})
     if "--captures" in asked:
         preset = next((name for name in bench_captures.PRESETS if f"--{name}" in asked), "standard")
         rows += bench_captures.rows(preset, "cuda" if on_gpu else "cpu")
+    elif "--jobs" in asked:
+        rows += bench_jobs.rows()
     elif "--reconviagen" in asked:
         import bench_reconviagen  # brings upstream's packages
 

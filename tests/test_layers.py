@@ -31,6 +31,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "defusedxml": {"metashape"},
     "pythreejs": {"viewer"},
     "papermill": {"engine", "kernels"},
+    "distributed": {"dispatch"},
     "nvdiffrast": {"cuda"},
     "xatlas": {"uv"},
     "cholespy": {"large_steps"},

@@ -133,3 +133,11 @@ def test_a_default_edited_in_a_template_changes_no_copy(outputs):
     edit(template, "steps = 800 ", "steps = 60 ")
     pipeline.write_copies({}, outputs / "mine", "outputs/mine", outputs.parent / "notebooks")
     assert "steps = 800 " in (outputs / "mine" / f"{REFINE}.ipynb").read_text()
+
+
+def test_a_folder_in_which_a_run_was_killed_before_its_record_was_written_is_free(tmp_path):
+    for name in (".lock", ".run.json.123.new"):
+        (tmp_path / name).write_text("")
+    assert not naming.is_another_run(tmp_path, "/photos", {"a": "1"})
+    (tmp_path / ".mine").write_text("")
+    assert naming.is_another_run(tmp_path, "/photos", {"a": "1"})

@@ -4,7 +4,6 @@ Where the claim is about kernels, kernels run; the others run the cells in this 
 """
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -16,18 +15,13 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from toys import make_home, toy
 
 import recon_lib.show
 from recon_lib import cli
 from recon_lib.chain import kernels, params, pipeline, reuse, run
 from recon_lib.stages import MODES, OUTPUTS, STAGES
 
-VERDICT = {
-    "status": "warning", "psnr_db": 24.5, "ssim": 0.9, "psnr_full_db": 30.25, "ssim_full": 0.95, "mask_iou": 0.99,
-    "psnr_inside_db": 26.0, "psnr_rim_db": 19.0, "views": "held-out views", "view_count": 5,
-    "checks": [{"name": "bodies", "value": 2, "limit": "1", "unit": "", "status": "warning"}],
-}  # fmt: skip
 CHILD = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session={own_session})
@@ -48,12 +42,7 @@ sys.exit(code)
 def home(tmp_path, monkeypatch):
     """A repository of toys; braces and spaces are what papermill reads in paths as fields."""
     home = tmp_path / "a {toy} home"
-    for folder in ("notebooks", "samples/jug", "params"):
-        (home / folder).mkdir(parents=True)
-    (home / "samples" / "jug" / "one.png").write_text("1")
-    for stage in STAGES:
-        toy(home, stage)
-    (home / "params" / "quick.yaml").write_text("1_ingest:\n  photos: samples/jug\n")
+    make_home(home)
     report = SimpleNamespace(write=lambda folder: (folder / "report.html").write_text("report"))
     monkeypatch.setitem(sys.modules, "recon_lib.show.report", report)
     monkeypatch.setattr(recon_lib.show, "report", report, raising=False)
@@ -78,26 +67,6 @@ def here(home, monkeypatch):
 
     monkeypatch.setattr(kernels, "execute", execute)
     return ran
-
-
-def toy(home, stage, trouble="", after=""):
-    """A notebook that writes its output folder, then does what `trouble` says, then finishes."""
-    name, text = ("verdict.json", json.dumps(VERDICT)) if stage == "4_metrics" else ("result.txt", "text")
-    sources = [
-        params.cell(stage, {}),
-        f"""from recon_lib import files
-from recon_lib.chain import run
-stage = run.begin(run_dir, "{stage}", globals())
-with stage.writing("{OUTPUTS[stage]}") as folder:
-    files.write_text(folder / "{name}", {text!r})
-stage.progress(0.5, "half of it")""",
-        trouble,
-        "stage.finish({'doubled': 2 * stage.parameters.get('steps', 0)})",
-        after,
-    ]
-    cells = [new_code_cell(source) for source in sources]
-    cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(new_notebook(cells=cells), home / "notebooks" / f"{stage}.ipynb")
 
 
 @contextmanager
@@ -516,7 +485,7 @@ def test_a_mode_decides_the_backend_and_the_stages_and_limits_arrive(home, monke
     def run(asked, run_dir, stages, notebooks, force, **limits):
         backend, of_mode = MODES[mode]
         assert asked["2_reconviagen"] == {"backend": backend} and tuple(stages) == of_mode
-        assert limits == {"soft_limit_s": 60.0}
+        assert limits == {"soft_limit_s": 60.0} | ({"timeout_s": 7200.0} if mode == "both" else {})
         return {"stages": {"4_metrics": {"state": "pending"}}}
 
     monkeypatch.setattr(pipeline, "run", run)

@@ -15,6 +15,7 @@ import nbformat
 
 from recon_lib import files
 from recon_lib.chain import params
+from recon_lib.stages import STAGES
 
 WRITTEN = ".notebooks.json"
 
@@ -37,19 +38,30 @@ def sources(path: Path) -> list[list[str]]:
 
 def note_written(folder: Path, stage: str) -> None:
     """Records the hash of the stage's notebook in a run folder, so that a later edit is noticed."""
-    known = files.read_json(folder / WRITTEN) or {}
+    known = _written(folder)
     files.write_json(folder / WRITTEN, known | {stage: _hash(folder / f"{stage}.ipynb")})
 
 
 def set_aside(folder: Path, stage: str) -> Path | None:
     """Renames an edited copy in a run folder, logs a warning, and returns the new path; None if there is no edited copy."""
     path = folder / f"{stage}.ipynb"
-    if not path.exists() or (files.read_json(folder / WRITTEN) or {}).get(stage) in (None, _hash(path)):
+    if not path.exists() or _written(folder).get(stage) in (None, _hash(path)):
         return None
     number = next(i for i in range(1, 10**6) if not (folder / f"{stage}.edited-{i}.ipynb").exists())
     kept = path.rename(folder / f"{stage}.edited-{number}.ipynb")
     log.warning("%s was edited: kept as %s", path, kept.name)
     return kept
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The hashes as they were written. In a damaged file they are "", so that each copy counts as edited and is kept."""
+    try:
+        found = json.loads((folder / WRITTEN).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else dict.fromkeys(STAGES, "")
 
 
 def _parameters_cell(book: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:

@@ -14,8 +14,10 @@ from typing import Any
 import papermill
 from papermill.engines import papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import LocalHandler, papermill_io
 from tqdm import tqdm
 
+from recon_lib import files
 from recon_lib.chain.engine import NAME, PollingEngine
 
 START_S = 120  # seconds within which a kernel must answer
@@ -25,6 +27,7 @@ POLL_S = 0.3  # seconds between two readings of progress.json
 def execute(copy: Path, **options: Any) -> None:
     """Executes a notebook in place; `options` go to the engine. Raises PapermillExecutionError for a cell that fails."""
     papermill_engines.register(NAME, PollingEngine)
+    papermill_io.register("/", WholeFiles())  # for absolute paths, which all copies have
     path = str(copy).replace("{", "{{").replace("}", "}}")  # papermill would read braces in a path as fields
     options |= {
         "engine_name": NAME,
@@ -34,6 +37,13 @@ def execute(copy: Path, **options: Any) -> None:
         "progress_bar": False,
     }
     papermill.execute_notebook(path, path, **options)
+
+
+class WholeFiles(LocalHandler):
+    """How papermill saves a notebook, which it does after every cell: the file is never half written."""
+
+    def write(self, buf: str, path: str) -> None:
+        files.write_text(Path(path), buf)
 
 
 def environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from recon_lib.chain import run as records
 from recon_lib.stages import OUTPUTS
 
 
@@ -33,13 +34,17 @@ def free_name(outputs: Path, wanted: str, photos: str | None, hashes: dict[str, 
 
 
 def is_another_run(folder: Path, photos: str | None, hashes: dict[str, str]) -> bool:
-    """Whether the folder holds anything but a run over these photos, given as their folder and the hash of each file."""
-    if not folder.exists() or not any(folder.iterdir()):
+    """Whether the folder holds anything but a run over these photos, given as their folder and the hash of each file.
+
+    Raises ValueError for a damaged run.json.
+    """
+    begun = (".lock", ".run.json.*.new")  # what a run leaves that was killed before its record was written
+    if not folder.exists() or all(any(path.match(left) for left in begun) for path in folder.iterdir()):
         return False
     record = folder / "run.json"
     if not record.exists():
         return True
-    content = json.loads(record.read_text())
+    content = records.read(record)
     if not content.get("inputs"):  # no photos were ever read, so there is nothing to lose
         return False
     return content.get("photos") != photos and content["inputs"] != hashes

@@ -62,12 +62,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 
     Raises ValueError for a file that is absent, is not YAML of that form, or names an unknown stage.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such parameter file") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    content = load_yaml(path)
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(v, dict | None) for v in content.values()):
         raise ValueError(f"{path}: needed `notebook: {{name: value}}` for notebooks of {', '.join(STAGES)}")
@@ -75,6 +70,20 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     if problems:
         raise ValueError("\n".join(problems))
     return {stage: values or {} for stage, values in content.items()}
+
+
+def load_yaml(path: Path) -> Any:
+    """The content of a YAML file of plain values. Raises ValueError for one that is absent, not text or not YAML."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such parameter file") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in UTF-8") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not YAML that can be read: nested too deeply") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def check(stage: str, values: dict[str, Any]) -> dict[str, Any]:

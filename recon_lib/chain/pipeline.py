@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 
 from recon_lib import files
-from recon_lib.chain import copies, kernels, lock, reuse
+from recon_lib.chain import cancel, copies, kernels, lock, reuse, tickets
 from recon_lib.chain import params as parameters
 from recon_lib.chain import run as records
 from recon_lib.stages import FINISHED, INGEST, OUTPUTS, STAGES, after
@@ -47,14 +47,15 @@ def run(
     bar: bool = True,
     timeout_s: float = TIMEOUT_S,
     soft_limit_s: float = SOFT_LIMIT_S,
+    ticket: int | None = None,
 ) -> dict[str, Any]:
     """Runs the stages that cannot be reused (with `force`, all of them) and returns the content of run.json.
 
     The report is written after a success and after a failure. If `stages` skips one between two others, its earlier results are
-    deleted, because the later stages then use the mesh from before it.
+    deleted, because the later stages then use the mesh from before it. `ticket` is the run's number if it comes from the queue.
 
     Raises ValueError before anything runs, StageError for a stage that fails, and KeyboardInterrupt after run.json has been
-    marked interrupted.
+    marked interrupted, or cancelled where that was asked for.
     """
     folder, notebooks = files.root(str(run_dir)).absolute(), notebooks.absolute()
     stages = [stage for stage in STAGES if stage in _check_stages(stages)]
@@ -62,20 +63,31 @@ def run(
     began = time.time()
     inputs = reuse.photo_hashes(values[INGEST], notebooks) if stages[0] == INGEST else {}
     folder.mkdir(parents=True, exist_ok=True)
+    job = describe(params, stages, notebooks, force, timeout_s=timeout_s, soft_limit_s=soft_limit_s)
     with lock.held(folder, f"recon run of {', '.join(stages)}"):
-        _open(folder, stages, values, inputs, notebooks)
+        if ticket is None:
+            cancel.withdraw(folder)  # what an earlier run, killed since, did not obey
+        elif tickets.find(folder.parent, ticket) is None:  # cancelled before it began
+            raise KeyboardInterrupt
+        files.tidy(folder)
+        _open(folder, stages, values, inputs, notebooks, {"job": job, "ticket": ticket})
         stage = stages[0]
         try:
-            for stage in stages:
-                key = reuse.key(folder, stage, notebooks, values[stage], inputs)
-                entry = records.load(folder)["stages"][stage]
-                if not force and entry.get("key") == key and reuse.intact(folder, stage, entry):
-                    _set_stage(folder, stage, entry | {"state": "reused"})
-                    continue
-                _execute(stage, notebooks, folder, values[stage], (timeout_s, began + soft_limit_s), bar)
-                _set_stage(folder, stage, records.load(folder)["stages"][stage] | {"key": key})
+            with cancel.obeyed(folder):
+                for stage in stages:
+                    cancel.raise_if_confirmed(folder)
+                    key = reuse.key(folder, stage, notebooks, values[stage], inputs)
+                    entry = records.load(folder)["stages"][stage]
+                    if not force and entry.get("key") == key and reuse.intact(folder, stage, entry):
+                        _set_stage(folder, stage, entry | {"state": "reused"})
+                        continue
+                    _execute(stage, notebooks, folder, values[stage], (timeout_s, began + soft_limit_s), bar)
+                    _set_stage(folder, stage, records.load(folder)["stages"][stage] | {"key": key})
         except KeyboardInterrupt:
-            _close(folder, stage, "interrupted", f"{stage}: interrupted")
+            state = "cancelled" if cancel.confirmed(folder) else "interrupted"
+            files.tidy(folder)
+            _close(folder, stage, state, f"{stage}: {state}")
+            cancel.withdraw(folder)
             raise
         except Exception as error:  # whatever went wrong, the run folder says so
             _close(folder, stage, "failed", f"{stage}: {kernels.one_line(error)}")
@@ -86,6 +98,15 @@ def run(
             files.write_json(folder / "run.json", records.load(folder) | {"over_soft_limit_s": soft_limit_s})
         write_report(folder)
         return records.load(folder)
+
+
+def describe(
+    params: dict[str, dict[str, Any]], stages: Sequence[str], notebooks: Path, force: bool,
+    timeout_s: float = TIMEOUT_S, soft_limit_s: float = SOFT_LIMIT_S,
+) -> dict[str, Any]:  # fmt: skip
+    """What was asked of a run, as run.json keeps it, so that the run can be resumed from its folder alone."""
+    limits = {"timeout_s": timeout_s, "soft_limit_s": soft_limit_s}
+    return {"params": params, "stages": list(stages), "notebooks": str(notebooks.absolute()), "force": force} | limits
 
 
 def validate(params: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -145,7 +166,7 @@ def photos_folder(ingest: dict[str, Any], notebooks: Path) -> str | None:
 def _write_copy(stage: str, notebooks: Path, folder: Path, values: dict[str, Any]) -> Path:
     copy = folder / f"{stage}.ipynb"
     copies.set_aside(folder, stage)
-    nbformat.write(copies.with_parameters(notebooks / copy.name, stage, values), copy)
+    files.write_text(copy, nbformat.writes(copies.with_parameters(notebooks / copy.name, stage, values)))
     copies.note_written(folder, stage)
     return copy
 
@@ -163,7 +184,9 @@ def _check_stages(stages: Sequence[str]) -> Sequence[str]:
     return stages
 
 
-def _open(folder: Path, stages: list[str], values: dict[str, dict], inputs: dict[str, str], notebooks: Path) -> None:
+def _open(
+    folder: Path, stages: list[str], values: dict[str, dict], inputs: dict[str, str], notebooks: Path, asked: dict
+) -> None:
     content = records.load(folder) if (folder / "run.json").exists() else records.new(folder)
     for stage in STAGES[: STAGES.index(stages[0])]:
         if content["stages"][stage]["state"] not in FINISHED:
@@ -175,7 +198,7 @@ def _open(folder: Path, stages: list[str], values: dict[str, dict], inputs: dict
     made = [content["stages"][stage].get("final_mesh") for stage in STAGES]
     content["final_mesh"] = next((mesh for mesh in reversed(made) if mesh), None)
     content.pop("over_soft_limit_s", None)
-    content |= {"state": "running", "error": None, "started": records.now()}
+    content |= {"state": "running", "error": None, "started": records.now()} | asked
     content["parameters"] = content.get("parameters", {}) | {stage: values[stage] for stage in stages}
     if stages[0] == INGEST:
         content |= {"inputs": inputs, "photos": photos_folder(values[INGEST], notebooks)}
@@ -218,7 +241,7 @@ def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tu
     # sys.exit(0) in a cell ends the notebook there, and papermill calls it a success.
     if entry["state"] != "done":
         raise RuntimeError("the notebook ended without finishing its stage")
-    entry["seconds"] = round(time.monotonic() - began, 3)
+    entry |= {"work_seconds": entry["seconds"], "seconds": round(time.monotonic() - began, 3)}
     if gpu_before is not None:  # the kernel has ended, so its memory is free again
         entry["gpu_memory_mb"] = {"before": gpu_before, "after": kernels.gpu_memory_mb()}
     _set_stage(folder, stage, entry)

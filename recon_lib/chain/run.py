@@ -1,14 +1,17 @@
 """The run folder, through which stages pass on their results: `run.json`, `progress.json`, and one folder per stage.
 
-`run.json` holds the run's name, `photos` (their folder), `inputs` (their hashes), parameters, seed, versions, device and state.
-Under `stages` it holds for each stage its state, parameters, `started` (UTC), `seconds`, `peak_memory_mb` (MiB, its process
-alone), error and results; with a GPU `peak_gpu_memory_mb` (by torch) and `gpu_memory_mb` (in use before the stage and after its
-process ended); `outputs`, the hash of each file that it wrote; and `made_from`, one hash per earlier stage of its outputs then.
+`run.json` holds the run's name, `photos` (their folder), `inputs` (their hashes), parameters, seed, versions, device and state,
+`job`, what was asked of the chain (`pipeline.describe`), `queued`, the number of its latest ticket in the queue, and `ticket`,
+the number of the ticket with which it last began, None without one.
+Under `stages` it holds for each stage its state, parameters, `started` (UTC), `seconds`, `work_seconds` (without its kernel's
+start and imports), `peak_memory_mb` (MiB, its process alone), error and results; with a GPU `peak_gpu_memory_mb` (by torch) and
+`gpu_memory_mb` (in use before the stage and after its process ended); `outputs`, the hash of each file that it wrote; `key`,
+written when its notebook has ended; and `made_from`, one hash per earlier stage of its outputs then.
 
-States: pending, running, done, reused, failed, interrupted and stale. A stale stage is finished, but an earlier stage has run
-again since, or is running again. `progress.json` holds the stage, its percentage, what is running and the seconds left.
-Whoever works in a run folder holds its lock (`lock`). If run.json says that a run is running but its holder is dead, `load`
-marks it interrupted. Shares are 0 to 1.
+States: pending, running, done, reused, failed, interrupted, cancelled and stale. A stale stage is finished, but an earlier
+stage has run again since, or is running again. `progress.json` holds the stage, its percentage, what is running and the seconds
+left. Whoever works in a run folder holds its lock (`lock`). If run.json says that a run is running but its holder is dead,
+`load` marks it interrupted. Shares are 0 to 1.
 """
 
 import ast
@@ -36,8 +39,8 @@ from recon_lib.stages import FINISHED, OUTPUTS, STAGES
 
 PACKAGES = ("torch", "numpy", "scipy", "numba", "trimesh", "scikit-image", "papermill", "nvdiffrast")
 PROGRESS_SECONDS = 0.5  # least time between two writings of progress.json
-RESERVED = ("state", "started", "seconds", "peak_memory_mb", "peak_gpu_memory_mb", "gpu_memory_mb", "parameters", "error",
-            "key", "outputs", "made_from")  # fmt: skip
+RESERVED = ("state", "started", "seconds", "work_seconds", "peak_memory_mb", "peak_gpu_memory_mb", "gpu_memory_mb",
+            "parameters", "error", "key", "outputs", "made_from")  # fmt: skip
 INJECTED = "# Parameters"  # the first line of the cell that papermill injects
 Config = TypeVar("Config")
 
@@ -192,12 +195,12 @@ def new(folder: Path) -> dict[str, Any]:
 def load(run_dir: str | Path) -> dict[str, Any]:
     """The content of run.json. A run that says it is running but whose process is dead is marked interrupted, also on disk.
 
-    Raises ValueError where there is no run.json.
+    Raises ValueError where there is no run.json, and for one that is damaged.
     """
     path = files.root(str(run_dir)) / "run.json"
     if not path.exists():
         raise ValueError(f"{path.parent}: no run.json; nothing ran here yet")
-    content = json.loads(path.read_text())
+    content = read(path)
     running = [entry for entry in content["stages"].values() if entry["state"] == "running"]
     if (running or content["state"] == "running") and not lock.alive(path.parent):
         pid = lock.holder(path.parent).get("pid", "?")
@@ -210,10 +213,25 @@ def load(run_dir: str | Path) -> dict[str, Any]:
     return content
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The content of a run.json as it stands. Raises ValueError for one that is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        entries = [content["stages"][stage]["state"] for stage in STAGES]
+        sound = all(isinstance(state, str) for state in (content["state"], *entries))
+        sound &= all(isinstance(content.get(name), int | None) for name in ("queued", "ticket"))
+        sound &= isinstance(content.get("error"), str | None) and isinstance(content.get("job", {}), dict)
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise ValueError(f"{path}: damaged; move {path.parent} away to run anew, its results are still in it")
+    return content
+
+
 def overall_state(content: dict[str, Any]) -> str:
     """The state of the run: the worst state of its stages."""
     found = [entry["state"] for entry in content["stages"].values()]
-    for state in ("running", "failed", "interrupted", "stale"):
+    for state in ("running", "failed", "interrupted", "cancelled", "stale"):
         if state in found:
             return state
     return "done" if found[-1] in FINISHED else "pending"

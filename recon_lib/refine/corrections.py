@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon_lib.camera import Cameras
+from recon_lib.refine.memory import recall, remember
 from recon_lib.render import Views
 
 GAIN = 0.5  # largest natural logarithm of a gain: 0.61 to 1.65
@@ -68,7 +69,7 @@ class Corrections:
             self.turn, self.reach = torch.full_like(distance, RADIANS), SHIFT * distance
         else:  # the corner of both boxes is then just within the bound
             self.turn, self.reach = pixels / self.focal / 8, pixels / self.focal * 0.45
-        moved = [tensor for tensor in (self.gain, self.pose) if tensor.requires_grad]
+        moved = list(self._moved().values())
         self.adam = torch.optim.Adam(moved, lr=RATE, fused=True) if moved else None
 
     def brightened(self, rgba: Float[Tensor, "B H W 4"], chosen: Tensor) -> Float[Tensor, "B H W 4"]:
@@ -118,6 +119,18 @@ class Corrections:
         if self.adam:
             self.adam.param_groups[0]["lr"] = RATE * rate
             self.adam.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The corrections and what Adam remembers of them; empty where nothing is corrected."""
+        return remember(self.adam, self._moved()) if self.adam else {}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Takes over what `tensors` gave."""
+        if self.adam:
+            recall(self.adam, self._moved(), tensors)
+
+    def _moved(self) -> dict[str, Tensor]:
+        return {name: part for name, part in (("gain", self.gain), ("pose", self.pose)) if part.requires_grad}
 
     @torch.no_grad()
     def told(self) -> Told:

@@ -9,7 +9,7 @@ steps do not wait for the device; whether all numbers are finite is checked only
 Axes: B photos, P covered pixels, L losses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from recon_lib.refine import losses
 from recon_lib.refine.config import BATCH, FitConfig
 from recon_lib.refine.corrections import NOTHING, Corrections
 from recon_lib.refine.large_steps import Preconditioner, UniformAdam
+from recon_lib.refine.memory import recall, remember
 from recon_lib.render import Covered, Views
 
 LOSSES = ("loss", "colour", "alpha", "smooth", "occlusion", "white", "laplacian")
@@ -43,6 +44,15 @@ class FitState(NamedTuple):
     mesh: Mesh
     losses: Float[Tensor, " L"]  # of this step, in the order of LOSSES; NaN before the first step
     corrected: Corrections  # of the photos; the running fit changes them
+    inside: Callable[[], dict[str, Tensor]]  # gives what a fit needs to go on from here (`Begun`), not copied
+
+
+class Begun(NamedTuple):
+    """A fit that was interrupted after a step; with this, `fit` takes the steps after it with the same numbers."""
+
+    step: int
+    mesh: Mesh
+    inside: dict[str, Tensor]  # as `FitState.inside` gave it
 
 
 def snapshot(mesh: Mesh) -> Mesh:
@@ -60,16 +70,18 @@ class Controls:
 
 def fit(
     photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None,
-    first: int = 0, last: int | None = None, corrected: Corrections | None = None,
+    first: int = 0, last: int | None = None, corrected: Corrections | None = None, begun: Begun | None = None,
 ) -> Iterator[FitState]:  # fmt: skip
     """Yields the state after `first` steps, which is `start`, then the state after each step until `last` (None: all).
 
     `corrected` are the photos' corrections, which the fit changes; without them photos are taken as they are.
+    A fit that was `begun` goes on from its step and its mesh instead of `start`.
     Raises FloatingPointError for a non-finite loss or gradient. On the CPU, the state yielded last is then the last good one.
     """
     threads.one_torch_thread()
     controls, device = controls or Controls(config), start.verts.device
     corrected = corrected or Corrections(photos.cameras, NOTHING)
+    taken, start = (first, start) if begun is None else (begun.step, begun.mesh)
     generator = torch.Generator(device).manual_seed(config.seed)
     batch = config.batch or BATCH[device.type]
     order = order_of_photos(len(photos.cameras), config.steps, batch, config.seed, device)
@@ -86,9 +98,16 @@ def fit(
     def aside(uv: Float[Tensor, "Q 2"]) -> Float[Tensor, "Q 2"]:
         return uv + reach * torch.randn(uv.shape, generator=generator, device=device)
 
-    yield FitState(first, _detach(start), torch.full((len(LOSSES),), torch.nan), corrected)
+    def inside() -> dict[str, Tensor]:
+        return moves.tensors() | corrected.tensors() | {"generator": generator.get_state()}
+
+    if begun is not None:
+        moves.load(begun.inside)
+        corrected.load(begun.inside)
+        generator.set_state(begun.inside["generator"])
+    yield FitState(taken, _detach(start), torch.full((len(LOSSES),), torch.nan), corrected, inside)
     verts = start.verts
-    for step in range(first + 1, (config.steps if last is None else last) + 1):
+    for step in range(taken + 1, (config.steps if last is None else last) + 1):
         if controls.lr_vertex > 0 and not verts.requires_grad:
             verts = smooth.to_verts(u)
         mesh = replace(mesh, verts=verts)
@@ -119,7 +138,7 @@ def fit(
         corrected.step(rate)
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
         values = torch.stack([loss.detach(), *(terms[n][1].detach() if n in terms else none for n in LOSSES[1:])])
-        yield FitState(step, _detach(replace(mesh, verts=verts)), values, corrected)
+        yield FitState(step, _detach(replace(mesh, verts=verts)), values, corrected, inside)
 
 
 def _describe_not_finite(step: int, loss: Tensor, controls: Controls) -> str:
@@ -189,6 +208,24 @@ class _Movers:
         grads = [p.grad for group in self.adam.param_groups for p in group["params"]]
         total = loss.detach() + sum(grad.sum() for grad in grads)
         return torch.isfinite(total if self.u.grad is None else total + self.u.grad.sum())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All parameters, what the optimisers remember, and the rates that the start decided."""
+        found = {f"vertex.{name}": torch.as_tensor(getattr(self.vertex, name)) for name in ("first", "second", "count")}
+        found |= {f"{name}.rate": torch.tensor(rate, dtype=torch.float64) for name, rate in self.rates.items()}
+        return found | {"vertex.value": self.u} | remember(self.adam, self._leaves())
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Takes over what `tensors` gave."""
+        self.u.copy_(tensors["vertex.value"])
+        self.vertex.first, self.vertex.second = (tensors[f"vertex.{n}"].to(self.u.device) for n in ("first", "second"))
+        self.vertex.count = int(tensors["vertex.count"])
+        self.rates = {name: tensors[f"{name}.rate"].item() for name in self.rates}
+        recall(self.adam, self._leaves(), tensors)
+
+    def _leaves(self) -> dict[str, Tensor]:
+        return {name: _leaf(self.mesh, name) for name in self.rates}
 
     @torch.no_grad()
     def step(self, rate: float, controls: Controls) -> None:

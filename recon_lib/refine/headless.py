@@ -24,12 +24,17 @@ class FitResult:
 
 
 def run_to_end(
-    steps: Iterator[RefineState], total: int, progress: Progress, overdue: Callable[[], bool] = lambda: False
-) -> FitResult:
-    """Takes all `total` steps, or stops early when `overdue` returns True. If the fit breaks off, the result has the error."""
-    result = FitResult()
+    steps: Iterator[RefineState], total: int, progress: Progress, overdue: Callable[[], bool] = lambda: False,
+    result: FitResult | None = None, keep: Callable[[RefineState, FitResult], None] = lambda state, result: None,
+) -> FitResult:  # fmt: skip
+    """Takes all `total` steps, or stops early when `overdue` returns True. If the fit breaks off, the result has the error.
+
+    A `result` from before an interruption is continued; `keep` is called after every step and may write a checkpoint.
+    """
+    result = result or FitResult()
     for state in until_broken(steps, result):
         note(result, state)
+        keep(state, result)
         progress(state.fit.step / total, f"step {state.fit.step} of {total}")
         if overdue():
             break

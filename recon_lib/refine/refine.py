@@ -25,7 +25,7 @@ from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import corrections, fit, new_faces, scales
 from recon_lib.refine.config import BATCH, FitConfig, IsosurfaceConfig
 from recon_lib.refine.corrections import Told
-from recon_lib.refine.fit import Controls, FitState
+from recon_lib.refine.fit import Begun, Controls, FitState
 from recon_lib.surface import placement, projection, unseen, uv
 
 ONE_IN = 8  # one photo in this many is used for validation and not shown to the fit
@@ -57,6 +57,13 @@ class Kept(NamedTuple):
     given_psnr_db: float  # of the mesh as given
     quality_db: float  # by which the best is chosen (`projection.Explained`)
     corrected: Told | None = None  # how the photos were corrected by then; None at step 0
+
+
+class Saved(NamedTuple):
+    """A refinement that was interrupted, as a checkpoint holds it."""
+
+    begun: Begun
+    kept: Kept
 
 
 class Finished(NamedTuple):
@@ -156,16 +163,22 @@ def make_lit(mesh: Mesh, light_size: int, raster: Rasteriser) -> Mesh:
     return replace(mesh, texture=(mesh.texture / radiance).clamp(0, 1), material=Material(even), light=light)
 
 
-def run(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None = None) -> Iterator[RefineState]:
+def run(
+    setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None = None, saved: Saved | None = None
+) -> Iterator[RefineState]:
     """Yields the steps of `fit.fit`, each with the best state so far; without validation photos, that is the last state.
+
+    With `saved`, yields the steps after it.
 
     Raises FloatingPointError as `fit.fit` does, and MemoryError, with the largest batch that fits, if GPU memory runs out.
     """
     kept = Kept(0, setup.given, torch.nan, torch.nan, torch.nan)
-    if setup.validation:
+    if saved is not None:
+        kept = saved.kept
+    elif setup.validation:
         given = projection.explain(setup.given, setup.validation, raster)
         kept = Kept(0, setup.given, given.psnr_db, given.psnr_db, given.quality_db)
-    for state in _steps(setup, config, raster, controls):
+    for state in _steps(setup, config, raster, controls, saved.begun if saved else None):
         is_due = state.step > 0 and (state.step % VALIDATE_EVERY == 0 or state.step == config.steps)
         psnr_db = kept.psnr_db if state.step == 0 else torch.nan
         if is_due or not setup.validation:
@@ -187,10 +200,12 @@ def validate(setup: Setup, state: FitState, kept: Kept, raster: Rasteriser) -> t
     return kept, psnr_db
 
 
-def _steps(setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None) -> Iterator[FitState]:
+def _steps(
+    setup: Setup, config: FitConfig, raster: Rasteriser, controls: Controls | None, begun: Begun | None
+) -> Iterator[FitState]:
     asked = corrections.wanted(config.correct, setup.cameras_found)
     try:
-        yield from scales.fit_scales(setup.photos, setup.start, config, raster, controls, asked)
+        yield from scales.fit_scales(setup.photos, setup.start, config, raster, controls, asked, begun)
     except torch.cuda.OutOfMemoryError as error:
         config = replace(config, batch=config.batch or BATCH[raster.DEVICE])
         fits = largest_batch(setup, config, raster)

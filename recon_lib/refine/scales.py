@@ -17,7 +17,7 @@ from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.corrections import NOTHING, Corrections, Wanted
-from recon_lib.refine.fit import Controls, FitState
+from recon_lib.refine.fit import Begun, Controls, FitState
 from recon_lib.surface import subdivide, uv
 
 TEXELS_PER_PIXEL = 2.0  # the texture's side over the photos' side: the atlas holds all sides and gaps, a photo one side
@@ -31,25 +31,30 @@ def fit_scales(
     raster: Rasteriser,
     controls: Controls | None = None,
     asked: Wanted = NOTHING,
+    begun: Begun | None = None,
 ) -> Iterator[FitState]:
     """Yields the states of `fit.fit` at each of `config.scales` scales, coarsest first. `photos` have the finest scale.
 
-    `asked` says which corrections of the photos are fitted, through all scales. The steps are shared out evenly. Raises
-    ValueError for photos whose size the scales do not divide.
+    `asked` says which corrections of the photos are fitted, through all scales. The steps are shared out evenly. A fit
+    that was `begun` goes on after its step. Raises ValueError for photos whose size the scales do not divide.
     """
     size, coarsest = photos.rgba.shape[2], 2 ** (config.scales - 1)
     if size % coarsest:
         raise ValueError(f"photo_size: got {size}, need a multiple of {coarsest} for {config.scales} scales")
-    if config.scales > 1:
+    taken = -1 if begun is None else begun.step
+    if config.scales > 1 and begun is None:
         start = _resized(start, TEXELS_PER_PIXEL * size / coarsest / max(start.texture.shape[:2]), raster)
     corrected = Corrections(photos.cameras, asked)
     for scale in range(config.scales):
-        shown = shrink(photos, 2 ** (config.scales - 1 - scale))
-        if scale:
-            start = finer(start, shown, raster)
         first, last = (config.steps * k // config.scales for k in (scale, scale + 1))
-        for state in fit.fit(shown, start, config, raster, controls, first, last, corrected):
-            if state.step > first or scale == 0:
+        if last < taken:
+            continue
+        shown = shrink(photos, 2 ** (config.scales - 1 - scale))
+        here = begun if first < taken else None
+        if scale and here is None:
+            start = finer(start, shown, raster)
+        for state in fit.fit(shown, start, config, raster, controls, first, last, corrected, here):
+            if state.step > max(first, taken) or (scale == 0 and here is None):
                 yield state
         start = fit.snapshot(state.mesh)
 

@@ -8,6 +8,7 @@ import asyncio
 import io
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import ipywidgets
@@ -21,7 +22,8 @@ from recon_lib.mesh import Mesh
 from recon_lib.photos import crops
 from recon_lib.photos.scene import Scene
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.refine import fit, headless, refine
+from recon_lib.refine import checkpoint, fit, headless, refine
+from recon_lib.refine.checkpoint import Keeper
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.fit import Controls
 from recon_lib.refine.headless import FitResult
@@ -34,11 +36,13 @@ PANEL_SIZE = 256  # pixels along a side of the live view
 
 @runtime_checkable
 class Stage(Protocol):
-    """What a fit needs from its stage (`chain.run.Stage`): where to report progress, and whether the time is up."""
+    """What a fit needs from its stage (`chain.run.Stage`): where to report progress, whether the time is up, its files."""
 
     def progress(self, share: float, what: str) -> None: ...
 
     def overdue(self) -> bool: ...
+
+    def folder(self, name: str) -> Path: ...
 
 
 @runtime_checkable
@@ -51,24 +55,29 @@ class Driver(Protocol):
 class Headless:
     """The fit in a kernel that nobody watches; it runs when `finished` is awaited."""
 
-    def __init__(self, steps: Iterator[RefineState], total: int, stage: Stage):
-        self._steps, self._total, self._stage = steps, total, stage
+    def __init__(self, steps: Iterator[RefineState], total: int, stage: Stage, keeper: Keeper):
+        self._steps, self._total, self._stage, self._keeper = steps, total, stage, keeper
 
     async def finished(self) -> FitResult:
         """Runs the fit to its end, or to the run's soft limit."""
-        return headless.run_to_end(self._steps, self._total, self._stage.progress, self._stage.overdue)
+        begun, keep = self._keeper.found.result, self._keeper.keep
+        return headless.run_to_end(self._steps, self._total, self._stage.progress, self._stage.overdue, begun, keep)
 
 
 def drive(
     setup: Setup, config: FitConfig, controls: Controls, raster: Rasteriser, photos: Scene, stage: Stage
 ) -> Driver:
-    """Starts the panel if a person watches this kernel, else prepares the plain loop.
+    """Starts the panel if a person watches this kernel, else prepares the plain loop, which goes on from a checkpoint.
 
     The panel shows the first held-out view of `photos`, or the first view if none is held out.
     """
-    steps = refine.run(setup, config, raster, controls)
     if not progress.watched():
-        return Headless(steps, config.steps, stage)
+        keeper = Keeper(stage.folder(checkpoint.NAME), setup, config)
+        if keeper.found.sentence:
+            print(keeper.found.sentence)
+        steps = refine.run(setup, config, raster, controls, keeper.found.saved)
+        return Headless(steps, config.steps, stage, keeper)
+    steps = refine.run(setup, config, raster, controls)
     shown = photos.subset(photos.held_out) if photos.held_out.any() else photos
     view = crops.crop_photos(shown.images[:1], camera.moved(shown.cameras[[0]], setup.T_unit_world), PANEL_SIZE)
     cameras = camera.on_device(view.cameras, raster.DEVICE)
