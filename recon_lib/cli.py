@@ -152,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     commands_of_photos.add_export(
         commands.add_parser("export", help="write a run's photos, masks and cameras for COLMAP and other tools")
     )
+    commands_of_photos.add_scale(commands.add_parser("scale", help="tell a run's size in metres from one known length"))
     reporting = commands.add_parser("report", help="write a run's report.html again from its folder")
     reporting.set_defaults(command=report)
     commands_of_chain.add_named(reporting)

@@ -1,4 +1,4 @@
-"""`recon frames` and `recon export`: from a video to photos, and from a run's scene to other tools."""
+"""`recon frames`, `recon export`, `recon scale`: photos of a video, a run's scene for other tools, its size in metres."""
 
 import argparse
 from pathlib import Path
@@ -21,6 +21,19 @@ def add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="DIR", help="new folder")
 
 
+def add_scale(command: argparse.ArgumentParser) -> None:
+    """The arguments of `recon scale`."""
+    command.set_defaults(command=scale)
+    command.add_argument("run", metavar="RUN", help="the run's folder")
+    command.add_argument(
+        "--point", dest="points", action="append", nargs="+", required=True, metavar="PHOTO:x,y",
+        help="one end of the known length, in two photos or more, in pixels of RUN/scene/images; give it twice",
+    )  # fmt: skip
+    command.add_argument(
+        "--length", type=float, required=True, metavar="METRES", help="distance between the two points"
+    )
+
+
 def frames(options: argparse.Namespace) -> int:
     """`recon frames`: writes the sharp frames of a video into a new folder."""
     from recon_lib.photos import video
@@ -37,4 +50,19 @@ def export(options: argparse.Namespace) -> int:
     posed = scene.load_posed(Path(options.run))
     export.write(posed, Path(options.folder))
     print(f"{options.folder}: {len(posed.names)} photos and their masks, sparse/0 for COLMAP, and transforms.json")
+    return DONE
+
+
+def scale(options: argparse.Namespace) -> int:
+    """`recon scale`: measures metres per world unit from a known length and writes them into the run's folder."""
+    from recon_lib.photos import scale, scene
+
+    run_dir = Path(options.run)
+    points = [[scale.parse(mark) for mark in marks] for marks in options.points]
+    found = scale.measure(scene.load(run_dir / "scene"), points, options.length)
+    scale.save(run_dir, found)
+    print(
+        f"1 unit of the world and of the mesh files is {found.metres_per_unit:.6g} m; the marks are at most "
+        f"{found.error_px:.2f} pixels off"
+    )
     return DONE

@@ -4,7 +4,8 @@ On disk (`scene/`): `images/<name>.png`, 8-bit straight-alpha RGBA in sRGB, and 
 intrinsics, camera-to-world pose with OpenGL axes and `held_out` per frame, and `up` (unit vector in the world) for all frames.
 Where the input's coordinates were far from the origin, `offset` was taken off: input's position = scene's position + offset.
 If the photos came without cameras, the frames have none; `coarse/coarse.json` then has the cameras that stage 2 found, in the
-same form, and the world is the coarse mesh's frame.
+same form, and the world is the coarse mesh's frame. `scale.json`, beside the folder, has the metres per world unit, if a known
+length was given (`scale.py`).
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from recon_lib import files
 from recon_lib.camera import Cameras
 
 WIDE_GAP = 100  # a gap of more degrees between cameras, around the up axis, is mentioned in the Reading
+SCALE = "scale.json"  # in the run folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,7 @@ class Scene:
     canonical_rig: bool = False  # six named images without poses: none is held out
     offset: np.ndarray = field(default_factory=lambda: np.zeros(3))  # float64: the input's position less the scene's
     cameras_found: bool = False  # in the photos themselves, so that they are less exact than given ones
+    metres_per_unit: float | None = None  # None: no known length was given
 
     def subset(self, index: np.ndarray) -> "Scene":
         """The views that a boolean mask selects."""
@@ -136,7 +139,16 @@ def load(folder: Path) -> Scene:
         data["canonical_rig"],
         np.array(data.get("offset", (0.0, 0.0, 0.0)), dtype=float),
         data.get("cameras_found", False),
+        metres_per_unit(folder.parent),
     )
+
+
+def metres_per_unit(run_dir: Path) -> float | None:
+    """Metres per world unit, if a known length was measured in this very scene."""
+    scale = files.read_json(run_dir / SCALE)
+    if scale is None or scale["measured_in"] != files.sha256(run_dir / "scene" / "transforms.json"):
+        return None
+    return scale["metres_per_unit"]
 
 
 def load_posed(run_dir: Path) -> Scene:

@@ -17,6 +17,7 @@ from traitlets.config import Config
 
 from recon_lib import files
 from recon_lib.camera import CANONICAL_VIEWS
+from recon_lib.photos import scene
 from recon_lib.show import first_screen, tables
 from recon_lib.show.page import document, figure, label, picture, portable
 from recon_lib.show.tables import Label, Table
@@ -33,7 +34,7 @@ def write(run_dir: Path) -> Path:
     verdict = files.read_json(run_dir / "metrics" / "verdict.json")
     sections = {
         "checks": ("The checks", tables.verdict(verdict).html() if verdict else ""),
-        "mesh": ("The mesh", _pictures(run_dir)),
+        "mesh": ("The mesh", _pictures(run_dir) + _unit(run_dir)),
         **{name: (_heading(name, record), _stage(run_dir, name, record)) for name in STAGES},
         "run": ("The run", _appendix(run_dir, record)),
     }
@@ -63,6 +64,11 @@ def _pictures(run_dir: Path) -> str:
             'style="border:1px solid #dde2e8"></iframe>'
         )
     return f'<div class="pictures stills">{stills}{turn}</div>{page}' if stills or turn or page else ""
+
+
+def _unit(run_dir: Path) -> str:
+    metres = scene.metres_per_unit(run_dir)
+    return f"<p>One unit of the mesh files is {metres:.6g} m, by a known length.</p>" if metres else ""
 
 
 def _heading(name: str, record: dict[str, Any]) -> str:
