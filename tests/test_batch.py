@@ -7,7 +7,7 @@ import psutil
 import pytest
 import yaml
 from distributed import LocalCluster
-from test_jobs import STEPS, home, ours, recon, runs, state, wait  # noqa: F401  home is a fixture
+from test_jobs import STEPS, home, long_only, ours, recon, runs, state, wait  # noqa: F401  home is a fixture
 from toys import toy
 
 from recon_lib import cli
@@ -25,6 +25,7 @@ if name == "cancelled" or (name == "killed" and not stage.folder("here").exists(
 TWO = str(max(1, (os.cpu_count() or 1) // 2))  # cores per run, so that two run at once
 
 
+@long_only
 def test_a_batch_survives_a_killed_worker_a_cancelled_run_and_one_that_always_fails(home, capsys):  # noqa: F811
     toy(home, "3_nvdiffrec", BY_NAME)
     names = ["killed", "cancelled", "unlucky", "plain"]
@@ -49,6 +50,7 @@ def test_a_batch_survives_a_killed_worker_a_cancelled_run_and_one_that_always_fa
     wait(lambda: not ours(home))
 
 
+@long_only
 def test_a_sweep_runs_every_combination_and_prints_a_table(home, capsys):  # noqa: F811
     arguments = ["sweep", str(home / "params" / "quick.yaml"), "--grid", "3_nvdiffrec.steps=2,3"]
     assert cli.main([*arguments, "--cores", TWO, "--notebooks", str(home / "notebooks")]) == 0
@@ -95,6 +97,7 @@ def test_the_batch_of_the_sample_is_one(home):  # noqa: F811
     assert set(batch.read(root / "params" / "batches" / "sample.yaml", root)) == {"jug-quick", "jug-more-steps"}
 
 
+@long_only
 def test_two_runs_at_once_are_faster_than_one_after_the_other(home):  # noqa: F811
     toy(home, STAGES[0], "import time; time.sleep(3); files.write_text(stage.folder('ended'), str(time.time()))")
     for name in ("a", "b"):

