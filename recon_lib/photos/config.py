@@ -36,7 +36,7 @@ class IngestConfig:
     box_top: float = knob(0.1, "share of the height", 0, 1)
     box_right: float = knob(0.9, "share of the width", 0, 1)
     box_bottom: float = knob(0.9, "share of the height", 0, 1)
-    max_side: int = knob(1600, "pixels to which the long side of larger photos is shrunk, 0 for none", 0, 20000)
+    max_side: int = knob(1500, "pixels to which the long side of larger photos is shrunk, 0 for none", 0, 20000)
     max_file_mb: float = knob(20.0, "largest size of one file, in 10^6 bytes", 0.001, 1000)
     max_total_mb: float = knob(4000.0, "largest size of all files together, in 10^6 bytes", 0.001, 100000)
     max_megapixels: float = knob(50.0, "largest size of one image, in 10^6 pixels", 0.001, 1000)
