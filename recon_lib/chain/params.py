@@ -66,7 +66,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(v, dict | None) for v in content.values()):
         raise ValueError(f"{path}: needed `notebook: {{name: value}}` for notebooks of {', '.join(STAGES)}")
-    problems = [f"{path}: {unknown(name, STAGES)}" for name in content if name not in STAGES]
+    problems = [f"{path}: {unknown(str(name), STAGES)}" for name in content if name not in STAGES]
     if problems:
         raise ValueError("\n".join(problems))
     return {stage: values or {} for stage, values in content.items()}

@@ -111,7 +111,7 @@ def describe(
 
 def validate(params: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The parameters of each stage, defaults included. Raises one ValueError with a line per problem."""
-    problems = [parameters.unknown(name, STAGES) for name in params if name not in STAGES]
+    problems = [parameters.unknown(str(name), STAGES) for name in params if name not in STAGES]
     values = {}
     for stage in STAGES:
         given = params.get(stage, {})
