@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 import yaml
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from test_jobs import STEPS, home, long_only, ours, recon, runs, state, wait  # noqa: F401  home is a fixture
 from toys import toy
 
@@ -48,6 +48,21 @@ def test_a_batch_survives_a_killed_worker_a_cancelled_run_and_one_that_always_fa
     assert first == ["reused", "reused"]
     assert tickets.numbers(outputs) == []
     wait(lambda: not ours(home))
+
+
+def gpu_of_worker() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@long_only
+def test_each_worker_sees_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    with dispatch.local_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
+        assert sorted(client.run(gpu_of_worker).values()) == ["1", "3"]
+        both = [client.submit(time.sleep, 1, resources={"GPU": 1}, pure=False) for _ in range(2)]
+        began = time.monotonic()
+        client.gather(both)
+        assert time.monotonic() - began < 2  # beside each other
 
 
 @long_only
