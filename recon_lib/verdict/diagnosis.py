@@ -44,7 +44,7 @@ def diagnose(
     """The causes that were found, the strongest first; `held_out` are the views that were judged, `used` may be empty."""
     found = [
         *_inverted(held_out), *_outlines(held_out), *_overfit(held_out, used), *_shape(held_out, used), *_glare(held_out),
-        *([] if light is None else _light(light)), *([] if observed is None else _hidden(observed)),
+        *([] if light is None else of_light(light)), *([] if observed is None else _hidden(observed)),
         *_coarse_texture(texels_per_pixel),
     ]  # fmt: skip
     if found and found[0].kind == "masks inverted":  # then every other number is about the background
@@ -163,7 +163,8 @@ def _glare(views: Mapping[str, Comparison]) -> list[Cause]:
     ]
 
 
-def _light(light: Turning) -> list[Cause]:
+def of_light(light: Turning) -> list[Cause]:
+    """The cause that the light turned with the camera, if it is seen."""
     if not light.is_seen:
         return []
     return [

@@ -84,8 +84,8 @@ def aligned(mesh: Mesh, truth: Mesh, seed: int = 0) -> Mesh:
         starts.append((cost, T))
     best = min(starts, key=lambda start: start[0])[1]
     fitted = registration.icp(source, target, best, max_iterations=100, scale=True, reflection=False)[0]
-    T = torch.from_numpy(fitted).float()
-    return replace(mesh, verts=mesh.verts @ T[:3, :3].T + T[:3, 3])
+    T_truth_mesh = torch.from_numpy(fitted).float()
+    return replace(mesh, verts=mesh.verts @ T_truth_mesh[:3, :3].T + T_truth_mesh[:3, 3])
 
 
 def _principal(points: np.ndarray) -> np.ndarray:

@@ -34,14 +34,16 @@ def distance(mesh: Mesh, truth: Mesh, seed: int = 0) -> SurfaceDistance:
     """Measures a mesh against the true surface; both are in the world. `seed` is that of the points."""
     diagonal = (truth.verts.max(0).values - truth.verts.min(0).values).norm().item()
     (there, alike), (back, alike_back) = _sampled(mesh, truth, seed), _sampled(truth, mesh, seed)
-    scores = []
-    for share in (0.005, 0.01, 0.02):
+
+    def f_score(share: float) -> float:
         precision, recall = (there < share * diagonal).mean(), (back < share * diagonal).mean()
-        scores.append(float(2 * precision * recall / max(precision + recall, 1e-12)))
-    mean = (there.mean() + back.mean()) / 2
+        return float(2 * precision * recall / max(precision + recall, 1e-12))
+
+    percent = 100 * (there.mean() + back.mean()) / 2 / diagonal
     return SurfaceDistance(
-        float(there.mean()), float(back.mean()), float(100 * mean / diagonal), *scores, float(alike + alike_back) / 2
-    )
+        float(there.mean()), float(back.mean()), float(percent), f_score(0.005), f_score(0.01), f_score(0.02),
+        (alike + alike_back) / 2,
+    )  # fmt: skip
 
 
 def nearest(points: Float[np.ndarray, "P 3"], target: Mesh) -> tuple[Float[np.ndarray, " P"], np.ndarray]:
