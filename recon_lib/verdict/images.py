@@ -58,15 +58,18 @@ class Comparison(NamedTuple):
     view: Cameras  # the photo's camera, cut to these pictures
 
 
-def compare(mesh: Mesh, photo: np.ndarray, view: Cameras, raster: Rasteriser) -> Comparison:
+def compare(
+    mesh: Mesh, photo: np.ndarray, view: Cameras, raster: Rasteriser, topology: object | None = None
+) -> Comparison:
     """Renders the mesh from the photo's camera and scores it in the box around the object.
 
     `photo` is H W 4 uint8, straight alpha, sRGB; `view` holds its one camera; mesh and camera are in the world.
+    `topology` is `raster.topology` of the mesh's faces, which takes longest for a large mesh.
     """
     scored = box.around(photo, mesh, view)
     edges = torch.tensor([scored.edges()])
     cut = camera.cropped(view, edges, scored.width, scored.height)
-    rgba = render.photographed(mesh, cut, raster)[0]
+    rgba = render.photographed(mesh, cut, raster, topology=topology)[0]
     rendered, rendered_mask = render.over_white_srgb(rgba).double().numpy(), (rgba[..., 3] > 0.5).numpy()
     true, true_mask = on_white(photo, scored)
     around = photo[..., 0].size / scored.cell**2 - true_mask.size

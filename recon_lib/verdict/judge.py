@@ -85,14 +85,17 @@ def score(mesh: Mesh, scene: Scene, raster: Rasteriser, seen: set[str], progress
     label = HELD_OUT if scene.held_out.any() else USED
     shown = held_out if scene.held_out.any() else scene
     cameras, as_placed, moved_pixels = shown.cameras, None, ()
+    topology = raster.topology(mesh.faces)
     if scene.cameras_found and label == HELD_OUT:
         progress(0.0, "moving held-out cameras")
-        before = [images.compare(mesh, shown.images[i], cameras[[i]], raster).score for i in range(len(shown.names))]
+        before = [
+            images.compare(mesh, shown.images[i], cameras[[i]], raster, topology).score for i in range(len(shown.names))
+        ]
         cameras, pixels = placement.moved(mesh, shown, raster)
         as_placed, moved_pixels = images.mean_score(before), tuple(pixels.tolist())
     views = {}
     for i, name in enumerate(shown.names):
-        views[name] = images.compare(mesh, shown.images[i], cameras[[i]], raster)
+        views[name] = images.compare(mesh, shown.images[i], cameras[[i]], raster, topology)
         progress((i + 1) / len(shown.names), f"scoring {name}")
     return Scored(views, label, as_placed, moved_pixels)
 
@@ -104,9 +107,9 @@ def score_used(
     used = scene.subset(~scene.held_out)
     if not scene.held_out.any() or most == 0 or not used.names:
         return {}
-    found = {}
+    found, topology = {}, raster.topology(mesh.faces)
     for i in np.unique(np.linspace(0, len(used.names) - 1, min(most, len(used.names))).round().astype(int)):
-        found[used.names[i]] = images.compare(mesh, used.images[i], used.cameras[[int(i)]], raster)
+        found[used.names[i]] = images.compare(mesh, used.images[i], used.cameras[[int(i)]], raster, topology)
         progress(len(found) / most, f"scoring {used.names[i]}, which was used")
     return found
 
