@@ -9,12 +9,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import verdicts
 from PIL import Image
 
 from recon_lib.raster import cpu
 from recon_lib.show import page, report, stills, viewer
 from recon_lib.surface import placement
-from recon_lib.verdict import judge
+from recon_lib.verdict import record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -65,19 +66,7 @@ def finished_run(tmp_path, ball) -> Path:
     executed(tmp_path, "3_nvdiffrec", [traceback])
     for name in ("metrics/photos", "metrics/renders", "metrics/errors", "preview"):
         (tmp_path / name).mkdir(parents=True)
-    check = {"name": "PSNR in the mask", "value": 26.1, "limit": ">= 25", "unit": "dB", "status": "normal"}
-    scores = {
-        "psnr_db": 26.1,
-        "ssim": 0.9,
-        "psnr_full_db": 30.0,
-        "ssim_full": 0.95,
-        "mask_iou": 0.99,
-        "psnr_inside_db": 27.5,
-        "psnr_rim_db": 20.0,
-    }
-    verdict = scores | {"status": "normal", "reason": "All 10 checks are <normal>.", "mesh": "refined/mesh.glb"}
-    verdict |= {"views": "held-out views", "view_count": 2, "checks": [check], "coarse": scores | {"psnr_db": 22.6}}
-    (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdict))
+    (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdicts.verdict()))
     (tmp_path / "metrics" / "views.csv").write_text("view,psnr_db,ssim\ngood,30.0,0.95\nbad,22.25,0.85\n")
     for folder, colour in (("photos", "red"), ("renders", "green"), ("errors", "blue")):
         for view, size in (("good", 8), ("bad", 16)):
@@ -133,7 +122,7 @@ def test_the_first_screen_says_what_decided_what_it_gained_when_and_by_whom(fini
 
 def test_the_first_screen_says_what_each_status_means_with_the_verdicts_own_limits(finished_run):
     first = first_screen(report.write(finished_run).read_text())
-    for level in judge.LEVELS:
+    for level in record.LEVELS:
         assert f'<span class="status {level}">{level}</span></td>' in first, level
     for limit in ("25 dB", "0.85", "20 dB", "0.75"):
         assert limit in first, limit
@@ -149,7 +138,12 @@ def test_the_worst_view_stands_beside_its_photo_at_one_size(finished_run):
 
 def test_causes_stand_below_the_verdict_with_what_to_do(finished_run):
     path = finished_run / "metrics" / "verdict.json"
-    cause = {"kind": "light turns with the camera", "says": "The light turned & shone.", "remedy": "Move the camera."}
+    cause = {
+        "kind": "light turns with the camera",
+        "says": "The light turned & shone.",
+        "remedy": "Move the camera.",
+        "strength": 0.4,
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | {"diagnosis": [cause]}))
     first = first_screen(report.write(finished_run).read_text())
     assert "<p><b>The light turned &amp; shone.</b> Move the camera.</p>" in first

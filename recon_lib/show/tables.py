@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
-
+TOLD = "any"  # the limit of a check that only tells (verdict.record)
 SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_db": "PSNR in the mask, dB",
     "ssim": "SSIM in the mask",
@@ -15,6 +14,7 @@ SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_full_db": "PSNR of the full frame on white, dB",
     "ssim_full": "SSIM of the full frame on white",
     "mask_iou": "overlap of true and rendered mask (IoU)",
+    "flip": "FLIP in the mask, 0 is the same",
 }
 CHECKS = {  # of a mesh (surface.checks.MeshChecks), and what they should be
     "open_edges": ("open edges", 0),
@@ -61,25 +61,43 @@ class Table:
 
 
 def verdict(judged: dict[str, Any]) -> Table:
-    """The one table of a verdict: the status, then every check that decided it. `judged` is verdict.json's content."""
+    """The one table of a verdict: the status, then every check that can decide it. `judged` is verdict.json's content."""
     rows = [("verdict", f"{judged['view_count']} {judged['views']}", "all checks normal", Label(judged["status"]))]
     rows += [
-        (check["name"], f"{_shown(check['value'])} {check['unit']}".rstrip(), check["limit"], Label(check["status"]))
+        (check["name"], _measure(check), check["limit"], Label(check["status"]))
         for check in judged["checks"]
+        if check["limit"] != TOLD
     ]
     return Table(rows, ("check", "value", "normal needs", "status"))
 
 
-def statuses() -> Table:
-    """What each status means, with its limits."""
-    (psnr_db, least_psnr_db), (ssim, least_ssim) = LEAST_PSNR_DB, LEAST_SSIM
+def measures(judged: dict[str, Any]) -> Table:
+    """What was measured of the mesh and is neither good nor bad."""
+    rows = [(check["name"], _measure(check)) for check in judged["checks"] if check["limit"] == TOLD]
+    return Table(rows, ("measure", "value"))
+
+
+def levels(judged: dict[str, Any]) -> Table:
+    """The scores with their intervals, between the ceiling and the floors of the same photos."""
+    beside = {f"used photos ({judged['used_count']})": judged["used"], "moved 3 px": judged["floors"].get("moved")}
+    beside |= {"flat silhouette": judged["floors"].get("silhouette"), "blank": judged["floors"].get("blank")}
+    shown = {name: scores for name, scores in beside.items() if scores}
+    rows = []
+    for key, name in SCORES.items():
+        low, high = judged["intervals"][key]
+        rows.append((name, judged[key], f"{low:.4g} to {high:.4g}", *(scores[key] for scores in shown.values())))
+    return Table(rows, ("mean over views", judged["views"], "95 % interval", *shown))
+
+
+def statuses(limits: dict[str, float]) -> Table:
+    """What each status means; `limits` are those of verdict.json."""
     rows = [
-        ("normal", f"PSNR is at least {psnr_db:g} dB and SSIM at least {ssim:g} on held-out views, and the mesh is closed, "
-                   "manifold and one body."),
-        ("warning", f"PSNR is at least {least_psnr_db:g} dB and SSIM at least {least_ssim:g}, but something that normal needs "
-                    "is missing."),
-        ("failure", f"PSNR is below {least_psnr_db:g} dB, SSIM is below {least_ssim:g}, or the mesh is broken: some of its "
-                    "vertices are not finite."),
+        ("normal", f"PSNR is at least {limits['psnr_normal_db']:g} dB and SSIM at least {limits['ssim_normal']:g} on held-out "
+                   "views, and every other check is normal: the mesh is closed, manifold, one body, and lies on its photos."),
+        ("warning", f"PSNR is at least {limits['psnr_warning_db']:g} dB and SSIM at least {limits['ssim_warning']:g}, but "
+                    "something that normal needs is missing."),
+        ("failure", f"PSNR is below {limits['psnr_warning_db']:g} dB, SSIM is below {limits['ssim_warning']:g}, a flat "
+                    "silhouette scores as well, the mesh lies beside its photos, or it is broken."),
     ]  # fmt: skip
     return Table([(Label(status), meaning) for status, meaning in rows])
 
@@ -120,6 +138,11 @@ def facts(found: dict[str, Any]) -> Table:
 
 def columns(rows: Sequence[tuple], header: tuple[str, ...]) -> str:
     return Table(list(rows), header).text()
+
+
+def _measure(check: dict[str, Any]) -> str:
+    value = check["value"]
+    return "not measured" if value is None else f"{_shown(value)} {check['unit']}".rstrip()
 
 
 def _cell(value: Any) -> str:
