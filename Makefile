@@ -28,8 +28,9 @@ test-upstream: $(INSTALLED)
 	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e '.[dev,reconviagen-cpu]'
 	$(BIN)/python -m pytest -q -W ignore --durations=10 tests/test_upstream.py
 
+# LAB_ARGS go to JupyterLab: make lab LAB_ARGS="--no-browser --port 9000".
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ip 127.0.0.1 --config .jupyter/jupyter_server_config.py
+	$(BIN)/jupyter lab --config .jupyter/jupyter_server_config.py $(LAB_ARGS)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench.py $(ARGS)

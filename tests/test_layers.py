@@ -20,6 +20,7 @@ ROWS = (
     {"show"},
     {"chain"},
     {"machine"},
+    {"workbench"},
     {"cli"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
@@ -35,7 +36,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "nvdiffrast": {"cuda"},
     "xatlas": {"uv"},
     "cholespy": {"large_steps"},
-    "ipywidgets": {"panel"},
+    "ipywidgets": {"panel_widgets", "knob_row", "viewer"},
     "numba": {
         "threads",
         "carving",
