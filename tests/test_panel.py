@@ -18,6 +18,7 @@ from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import LiveFit
 from recon_lib.show import panel
 from recon_lib.show.knob_row import KnobRow
+from recon_lib.surface import projection
 
 CONFIG = FitConfig(steps=8, batch=1, scales=1, correct="none")
 PATIENCE_S = 60.0
@@ -76,20 +77,21 @@ def test_no_step_before_start_and_then_the_same_steps_as_the_loop(setup, tmp_pat
     assert found.kept[2:5] == loop.kept[2:5] and found.validation == loop.validation and len(found.history) == 8
 
 
-def test_keep_this_keeps_the_step_that_is_shown_and_keep_best_the_best(setup, tmp_path):
+def test_keep_this_keeps_the_step_that_is_shown_and_keep_best_the_best(setup, tmp_path, monkeypatch):
+    scores = iter([10.0, 20.0, 15.0, 15.0])  # of the given mesh, of step 2, and twice of step 3
+    monkeypatch.setattr(projection, "explain", lambda *_: projection.Explained(next(scores), 0.5))
+
     async def drive(live):
-        for _ in range(3):
+        for _ in range(2):
             await asked(live, live.one_step)
-        await asked(live, live.change, "lr_light", 10.0)  # ruins it
         await asked(live, live.keep_best)
-        assert live.result.kept.step == 3 and live.chosen == "best"
-        for _ in range(4):
-            await asked(live, live.one_step)
+        assert live.result.kept.step == 2 and live.chosen == "best"
+        await asked(live, live.one_step)
         shown = fit.snapshot(live.state.fit.mesh)
         await asked(live, live.keep_best)
-        assert live.result.kept.step == 3
+        assert live.result.kept.step == 2 and not torch.equal(live.result.mesh.texture, shown.texture)
         await asked(live, live.keep_this)
-        assert live.result.kept.step == 7 and torch.equal(live.result.mesh.texture, shown.texture)
+        assert live.result.kept.step == 3 and torch.equal(live.result.mesh.texture, shown.texture)
 
     live = driven(setup, tmp_path, drive)
     assert live.result.kept.psnr_db < live.state.kept.psnr_db

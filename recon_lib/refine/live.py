@@ -211,10 +211,12 @@ class LiveFit:
 
     def _take_step(self) -> None:
         try:
-            self.state = next(self._steps)
+            state = next(self._steps)
         except (FloatingPointError, MemoryError) as error:
             self._go_back(str(error))
             return
+        best = self.state.kept  # `keep_best` may have found it between the steps at which the fit itself looks
+        self.state = state._replace(kept=best) if best.quality_db > state.kept.quality_db else state
         headless.note(self.result, self.state)
         if self.step >= self.controls.steps:
             self.running = False
