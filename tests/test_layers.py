@@ -36,7 +36,9 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "nvdiffrast": {"cuda"},
     "xatlas": {"uv"},
     "cholespy": {"large_steps"},
-    "ipywidgets": {"panel_widgets", "knob_row", "viewer"},
+    "ipywidgets": {"panel_widgets", "knob_row", "viewer", "new_run", "run_list", "run_view", "page"},
+    "anywidget": {"drop_zone"},
+    "jupyter_server": {"contents"},
     "numba": {
         "threads",
         "carving",
