@@ -4,7 +4,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo demo-photos test test-long test-upstream lab bench pictures lint clean
+.PHONY: demo demo-photos test test-long test-browser test-upstream lab bench pictures lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/recon run params/quick.yaml --name demo --force
@@ -22,6 +22,13 @@ test: $(INSTALLED) lint validator
 
 test-long: $(INSTALLED) validator
 	RECON_LONG=1 $(BIN)/python -m pytest -q --durations=20
+
+# The tests that drive JupyterLab and run stages there. Chromium is Debian's; as root it is installed if it is missing.
+test-browser: $(INSTALLED)
+	@command -v chromium chromium-browser google-chrome >/dev/null || [ -n "$$CHROMIUM" ] || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } || \
+		{ echo "needs Chromium: sudo apt-get install chromium, or CHROMIUM=/path/to/it" >&2; exit 1; }
+	RECON_BROWSER=1 $(BIN)/python -m pytest -q --durations=10 tests/test_browser.py
 
 # The adapter against the real ReconViaGen code, a checkout that RECONVIAGEN_ROOT names; CPU or GPU, no weights.
 test-upstream: $(INSTALLED)

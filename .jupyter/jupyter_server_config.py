@@ -10,7 +10,7 @@ c = get_config()
 # Served from the repository: working copies, outputs and reports lie beside the templates.
 c.ServerApp.root_dir = str(HOME)
 c.ServerApp.ip = "127.0.0.1"
-c.ServerApp.default_url = "/lab/tree/notebooks/0_workbench.ipynb"
+c.LabApp.default_url = "/lab/tree/notebooks/0_workbench.ipynb"
 c.ServerApp.contents_manager_class = "recon_lib.workbench.contents.WorkbenchContents"
 # Without this, uploads over 10 MiB through a widget are lost without a word.
 c.ServerApp.tornado_settings = {"websocket_max_message_size": 256 * 1024 * 1024}

@@ -2,11 +2,10 @@
 const PIECE = 1 << 20;
 
 function render({ model, el }) {
-  el.classList.add("recon-drop");
-  el.innerHTML = `<label>Drop photos, their cameras, or a .zip of a folder here, or choose
-    <input type="file" multiple></label><div class="recon-drop-list"></div>`;
+  el.innerHTML = `<div class="recon-drop"><label>Drop photos, their cameras, or a .zip of a folder here, or choose
+    <input type="file" multiple></label><div class="recon-drop-list"></div></div>`;
   const input = el.querySelector("input"), list = el.querySelector(".recon-drop-list");
-  el.style.cssText = "border: 2px dashed #aaa; border-radius: 6px; padding: 8px 10px; line-height: 1.5";
+  el.firstChild.style.cssText = "border: 2px dashed #aaa; border-radius: 6px; padding: 8px 10px; line-height: 1.5";
   list.style.cssText = "max-height: 120px; overflow: auto; font-size: 12px";
   const waiting = {}, queue = [];
   let busy = false, answer = null;

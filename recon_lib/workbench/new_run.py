@@ -77,7 +77,7 @@ class NewRun:
 
     def _examine(self) -> None:
         self._say("looking…")
-        self._say(runs.command(self.home, "doctor")[1])
+        self.says.value = runs.machine(self.home)
 
     def _run(self) -> None:
         name = runs.start(self.home, self.photos.value, self.name.value, self.mode.value, self.preset.value)
@@ -87,5 +87,7 @@ class NewRun:
 
     def _say(self, text: str, bad: bool = False) -> None:
         colour = "#a33" if bad else "#333"
-        style = f"color: {colour}; white-space: pre-wrap; font-size: 11px; line-height: 1.35; max-height: 220px; overflow: auto"
+        style = (
+            f"color: {colour}; white-space: pre; font-size: 11px; line-height: 1.35; max-height: 220px; overflow: auto"
+        )
         self.says.value = f"<pre style='{style}'>{html.escape(text)}</pre>"

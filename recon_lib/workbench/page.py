@@ -35,7 +35,7 @@ class Page:
         self.new = NewRun(home, self.list.choose)
         left = [ipywidgets.HTML(f"{STYLE}<b>New run</b>"), self.new.widget, ipywidgets.HTML("<b>All runs</b>"),
                 self.list.widget]  # fmt: skip
-        self.widget = ipywidgets.HBox([ipywidgets.VBox(left, layout={"width": "38%"}), self.view.widget])
+        self.widget = ipywidgets.HBox([ipywidgets.VBox(left, layout={"width": "40%"}), self.view.widget])
         self.widget.add_class("recon-workbench")
         self.refresh()
         going = [row.name for row in self.list.rows if row.state in GOING]

@@ -67,7 +67,7 @@ class RunList:
             self.links.value = shown
 
     def _button(self, text: str, icon: str, what: Callable[[], None]) -> ipywidgets.Button:
-        made = ipywidgets.Button(description=text, icon=icon, layout={"width": "auto"})
+        made = ipywidgets.Button(description=text, icon=icon, layout={"width": "auto", "flex": "0 0 auto"})
         made.on_click(lambda _: self._do(what))
         return made
 
@@ -111,5 +111,5 @@ class RunList:
 
 
 def _line(row: Listed) -> str:
-    score = f"{row.verdict} {row.psnr_db}" if row.verdict else ""
-    return f"{row.name[:24]:<24} {row.state:<11} {score:<17} {runs.age(row.age_s):>7}".replace(" ", "\u00a0")
+    score = f"{row.verdict} {row.psnr_db.removesuffix(' dB')}" if row.verdict else ""
+    return f"{row.name[:18]:<18} {row.state:<11} {score:<12} {runs.age(row.age_s):>6}".replace(" ", "\u00a0")

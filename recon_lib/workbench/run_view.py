@@ -35,7 +35,7 @@ class RunView:
         line = ipywidgets.HBox([self.bar, self.cancel, self.sure, self.no, self.solid])
         self.widget = ipywidgets.VBox(
             [self.head, line, self.says, self.error, self.space, self.verdict, self.pictures, self.notes],
-            layout={"width": "62%"},
+            layout={"width": "60%"},
         )
         self.widget.add_class("recon-run")
 
@@ -55,7 +55,7 @@ class RunView:
             return
         now = row.status
         self.head.value = f"<h3 style='margin: 0'>{html.escape(row.name)}: {row.state}</h3>"
-        self.bar.value = 100.0 if row.state == "done" else now.percent if now else 0.0
+        self.bar.value = 100.0 if row.state == "done" else now.percent if row.state in GOING else 0.0
         self.says.value = f"<span>{html.escape(_sentence(now))}</span>" if now else "its record is damaged"
         error = now.error if now and now.error and row.state not in GOING else ""
         self.error.value = (

@@ -4,6 +4,7 @@ Runs live in `outputs/` and in processes of their own, so nothing here has to be
 """
 
 import argparse
+import html
 import json
 import shutil
 import subprocess
@@ -105,6 +106,18 @@ def command(home: Path, *words: str) -> tuple[int, str]:
     line = [sys.executable, "-m", "recon_lib.cli", *words]
     done = subprocess.run(line, cwd=home, capture_output=True, text=True, check=False)
     return done.returncode, (done.stdout + done.stderr).strip()
+
+
+def machine(home: Path) -> str:
+    """What this machine has and lacks, as HTML: what is missing first, with the command that mends it."""
+    code, text = command(home, "doctor", "--json")
+    if code not in (0, 1):
+        return f"<pre>{html.escape(text)}</pre>"
+    found = sorted(json.loads(text), key=lambda row: row["state"] == "ok")
+    lines = [f"<tr><td>{html.escape(row['name'])}</td><td>{html.escape(row['state'])}</td>"
+             f"<td>{html.escape(row['found'])}{html.escape('; ' + row['mend'] if row['mend'] else '')}</td></tr>"
+             for row in found]  # fmt: skip
+    return f"<div style='max-height: 220px; overflow: auto; font-size: 11px'><table>{''.join(lines)}</table></div>"
 
 
 def age(seconds: float) -> str:
