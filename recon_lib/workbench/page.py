@@ -71,9 +71,7 @@ def show() -> tables.Table | None:
     if not progress.watched():
         rows = [(row.name, row.state, row.verdict, row.psnr_db, row.ssim) for row in runs.listed(home / "outputs")]
         return tables.Table(rows, ("run", "state", "verdict", "PSNR", "SSIM"))
-    if _open is not None:
-        _open.task.cancel()
-    _open = Page(home)
+    _open = _open or Page(home)  # two tabs on this notebook share its kernel, and show the same page
     display(_open.widget)
     display(HTML("<script>document.querySelector('.recon-workbench')?.scrollIntoView();</script>"))
     return None
