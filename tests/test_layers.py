@@ -20,6 +20,7 @@ ROWS = (
     {"show"},
     {"chain"},
     {"machine"},
+    {"workbench"},
     {"cli"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
@@ -38,7 +39,9 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "flip_evaluator": {"images"},
     "torchmetrics": {"perceptual"},
     "cholespy": {"large_steps"},
-    "ipywidgets": {"panel"},
+    "ipywidgets": {"panel_widgets", "knob_row", "viewer", "new_run", "run_list", "run_view", "page"},
+    "anywidget": {"drop_zone"},
+    "jupyter_server": {"contents"},
     "numba": {
         "threads",
         "carving",

@@ -206,10 +206,13 @@ def _frame(axis: Axes3D, points: np.ndarray) -> None:
     axis.view_init(elev=22, azim=-60)
 
 
-def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, float]]) -> Picture:
-    """Loss against step, from the (step, losses) rows of a fit, and beside it what decides: PSNR on the validation photos."""
-    figure = Picture(figsize=(10, 3), layout="constrained")
-    axis, decides = figure.subplots(1, 2)
+def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, float]], tall: bool = False) -> Picture:
+    """Loss against step, from the (step, losses) rows of a fit, and beside it what decides: PSNR on the validation photos.
+
+    A `tall` figure has the second below the first.
+    """
+    figure = Picture(figsize=(5.4, 5) if tall else (10, 3), layout="constrained")
+    axis, decides = figure.subplots(2, 1) if tall else figure.subplots(1, 2)
     values = fit_history.table(rows)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, color=f"C{column}")
