@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     commands_of_show.add_metrics(
         commands.add_parser("metrics", help="judge any mesh file by the photos of a run or a folder")
     )
-    commands_of_show.add_compare(commands.add_parser("compare", help="runs side by side, the best first"))
+    commands_of_chain.add_compare(commands.add_parser("compare", help="runs side by side, the best first"))
     commands_of_weights.add_arguments(
         commands.add_parser("weights", help="list, download or check the weights of ReconViaGen and of plain photos")
     )

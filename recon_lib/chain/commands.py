@@ -1,4 +1,4 @@
-"""`recon submit`, `status`, `cancel`, `fork`, `batch` and `sweep`: runs that go on without anybody who waits for them."""
+"""`recon submit`, `status`, `cancel`, `fork`, `batch`, `sweep`: runs that go on by themselves; `compare`: what came of them."""
 
 import argparse
 import json
@@ -109,6 +109,14 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--name", help="first part of the runs' names; default: the parameter file's")
     _add_cluster(command)
+
+
+def add_compare(command: argparse.ArgumentParser) -> None:
+    """The arguments of `recon compare`."""
+    command.set_defaults(command=compare)
+    command.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or their names in outputs/")
+    command.add_argument("--out", metavar="FILE", help="the executed notebook; default outputs/6_compare.ipynb")
+    _add_notebooks(command)
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:
@@ -230,4 +238,19 @@ def fork(options: argparse.Namespace) -> int:
         changes.setdefault(stage, {})[name] = value
     made = fork.fork(folder, asked.stage_named(options.start), options.name, changes)
     print(f"{made}: to run it, recon resume {made.name}")
+    return DONE
+
+
+def compare(options: argparse.Namespace) -> int:
+    """`recon compare`: prints the runs, the best first, and executes 6_compare over them."""
+    from recon_lib.chain import comparing
+    from recon_lib.show import comparison
+
+    outputs = outputs_folder(options)
+    folders = [Path(run).absolute() if Path(run).is_dir() else outputs / run for run in options.runs]
+    runs = comparison.compare(folders)
+    print(comparison.table(runs).text())
+    print(comparison.reading(runs))
+    out = Path(options.out).absolute() if options.out else outputs / f"{comparing.NAME}.ipynb"
+    print(f"notebook: {comparing.execute(folders, out, outputs.parent / 'notebooks')}")
     return DONE

@@ -1,10 +1,8 @@
-"""`recon metrics` and `recon compare`: any mesh by the verdict's rule, and runs beside one another."""
+"""`recon metrics`: any mesh file by the verdict's rule."""
 
 import argparse
 import json
 from pathlib import Path
-
-from recon_lib import files
 
 DONE = 0
 
@@ -60,23 +58,4 @@ def metrics(options: argparse.Namespace) -> int:
     for table in (tables.verdict(judged), tables.levels(judged), tables.measures(judged)):
         print(table.text(), end="\n\n")
     print("\n".join([judged["reason"], *(f"{c['says']} {c['remedy']}" for c in judged["diagnosis"]), *judged["notes"]]))
-    return DONE
-
-
-def add_compare(command: argparse.ArgumentParser) -> None:
-    """The arguments of `recon compare`."""
-    command.set_defaults(command=compare)
-    command.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or their names in outputs/")
-    command.add_argument("--out", metavar="FILE", help="the executed notebook; default outputs/6_compare.ipynb")
-
-
-def compare(options: argparse.Namespace) -> int:
-    """`recon compare`: prints the runs, the best first, and executes 6_compare over them."""
-    from recon_lib.show import comparison
-
-    folders = [Path(run) if Path(run).is_dir() else files.root("outputs") / run for run in options.runs]
-    compared = comparison.compare(folders)
-    print(comparison.table(compared).text())
-    out = Path(options.out) if options.out else files.root("outputs") / "6_compare.ipynb"
-    print(f"notebook: {comparison.execute(folders, out)}")
     return DONE

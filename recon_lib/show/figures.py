@@ -230,7 +230,7 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
     values = fit_history.table(rows)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, color=f"C{column}")
-        axis.semilogy(values[:, 0], _running_mean(values[:, column]), label=f"{label}, mean of 20", color=f"C{column}")
+        axis.semilogy(values[:, 0], running_mean(values[:, column]), label=f"{label}, mean of 20", color=f"C{column}")
     axis.set(xlabel="step", ylabel="loss")
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(handles[1::2], labels[1::2], fontsize=8)
@@ -282,7 +282,8 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.alpha_composite(white, small).convert("RGB"))
 
 
-def _running_mean(values: np.ndarray, window: int = 20) -> np.ndarray:
+def running_mean(values: np.ndarray, window: int = 20) -> np.ndarray:
+    """The mean of each value and those before it, `window` at most."""
     total = np.cumsum(np.concatenate([[0.0], values]))
     start = np.maximum(np.arange(len(values)) - window + 1, 0)
     return (total[1:] - total[start]) / (np.arange(len(values)) - start + 1)

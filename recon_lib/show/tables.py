@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-TOLD = "any"  # the limit of a check that only tells (verdict.record)
+from recon_lib.verdict.record import TOLD
+
 SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_db": "PSNR in the mask, dB",
     "ssim": "SSIM in the mask",
@@ -24,6 +25,18 @@ CHECKS = {  # of a mesh (surface.checks.MeshChecks), and what they should be
     "bodies": ("bodies", 1),
     "degenerate_faces": ("degenerate faces", 0),
     "non_finite_vertices": ("non-finite vertices", 0),
+}
+DISTANCES = {  # of verdict.json's `reference`
+    "aligned_by": "aligned by",
+    "accuracy": "mean distance from mesh to truth, units",
+    "completeness": "mean distance from truth to mesh, units",
+    "chamfer_percent": "Chamfer: mean of the two, not squared, % of the truth's diagonal",
+    "noise_percent": "change of Chamfer with other sample points, % of the diagonal",
+    "f_score_half_percent": "F-score at 0.5 % of the diagonal",
+    "f_score_1_percent": "F-score at 1 %",
+    "f_score_2_percent": "F-score at 2 %",
+    "normal_consistency": "normal consistency, mean |cos|",
+    "volume_iou": "overlap of the volumes (IoU)",
 }
 SOURCES = {  # of a coarse mesh's surface (coarse.sources), and what they mean
     "stereo": "several photos agree on its depth",
@@ -87,6 +100,15 @@ def levels(judged: dict[str, Any]) -> Table:
         low, high = judged["intervals"][key]
         rows.append((name, judged[key], f"{low:.4g} to {high:.4g}", *(scores[key] for scores in shown.values())))
     return Table(rows, ("mean over views", judged["views"], "95 % interval", *shown))
+
+
+def against(found: dict[str, Any]) -> Table:
+    """The mesh against the true surface; `found` is verdict.json's `reference`."""
+    rows = [
+        (name, found[key] if found[key] is not None else "not measured: one of the two is not closed")
+        for key, name in DISTANCES.items()
+    ]
+    return Table(rows, ("measure", "value"))
 
 
 def statuses(limits: dict[str, float]) -> Table:

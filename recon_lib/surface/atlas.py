@@ -18,6 +18,7 @@ from recon_lib.mesh import Mesh
 from recon_lib.raster.interface import Rasteriser
 
 OUTSIDE = 1e-4  # by how much a coordinate may leave 0 to 1: a rounding error is not a fault
+NUDGE = (0.0137, 0.0071)  # texels
 SEAM_SAMPLES = (0.25, 0.5, 0.75)  # along each seam edge
 MOST_SEAM_EDGES = 20_000  # of all, evenly chosen
 
@@ -71,7 +72,9 @@ def _owner(
     count = len(uv_faces)
     # Every face gets a depth of its own, so that the rasteriser decides between two as it is asked to.
     z = sign * torch.linspace(-0.9, 0.9, count, dtype=torch.float32)[:, None, None].expand(-1, 3, 1)
-    corners = torch.cat([2 * uvs[uv_faces.long()] - 1, z, torch.ones_like(z)], -1).reshape(1, -1, 4)
+    # A texel's centre that lies exactly on the edge of two faces belongs to both; moved a little, none does.
+    nudged = uvs + uvs.new_tensor(NUDGE) / uvs.new_tensor([shape[1], shape[0]])
+    corners = torch.cat([2 * nudged[uv_faces.long()] - 1, z, torch.ones_like(z)], -1).reshape(1, -1, 4)
     own = torch.arange(3 * count, dtype=torch.int32).reshape(-1, 3)
     return raster.rasterize(corners.contiguous(), own, shape, grad_db=False)[0][0, ..., 3].long()
 

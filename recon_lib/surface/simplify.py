@@ -56,6 +56,6 @@ def decimated_copy(mesh: Mesh, most_faces: int, size: int, raster: Rasteriser) -
     )
     corners = mesh.uvs[mesh.uv_faces.long()[torch.from_numpy(face).long()]]
     at = (corners * torch.from_numpy(weights).float()[..., None]).sum(1)
-    texture = torch.zeros(*shape, 3)
+    texture = torch.zeros(*shape, mesh.texture.shape[-1])
     texture[known] = raster.texture(mesh.texture[None], at[None, None], boundary_mode="clamp")[0, 0]
     return Mesh(verts, faces, uvs, uv_faces, uv.dilate(texture, known))

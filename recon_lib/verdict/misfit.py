@@ -30,8 +30,8 @@ def exponent(views: Iterable[Comparison]) -> float:
     photos, rendered = [], []
     for view in views:
         inside = ndimage.binary_erosion(view.true_mask & view.rendered_mask, iterations=RIM)
-        photos.append(view.photo[inside].mean(-1))
-        rendered.append(view.rendered[inside].mean(-1).clip(1e-3, 1))
+        photos.append(view.photo[inside].ravel())
+        rendered.append(view.rendered[inside].ravel().clip(1e-3, 1))
     photo, dark = np.concatenate(photos), np.concatenate(rendered)
     if len(photo) == 0:
         return 1.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 LEVELS = ("normal", "warning", "failure")
 NOT_MEASURED = "not measured"
+TOLD = "any"  # the limit of a value that is told and decides nothing
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def exactly(name: str, value: int | None, limit: int, otherwise: str = "warning"
 
 def told(name: str, value: float | int | None, unit: str = "") -> Check:
     """A value that is told and decides nothing."""
-    return Check(name, value, "any", unit, "normal")
+    return Check(name, value, TOLD, unit, "normal")
 
 
 def worst(checks: Sequence[Check]) -> str:
@@ -85,4 +86,5 @@ def reason(checks: Sequence[Check]) -> str:
         for check in deciding(checks)
         if check.status == status
     ]
-    return f"It is a {status}, because {'; '.join(guilty)}." if guilty else f"All {len(checks)} checks are normal."
+    deciding_count = sum(check.limit != TOLD for check in checks)
+    return f"It is a {status}, because {'; '.join(guilty)}." if guilty else f"All {deciding_count} checks are normal."
