@@ -69,4 +69,4 @@ def _count_slivers(v: np.ndarray, f: np.ndarray) -> int:
     a, b, c = v[f[:, 0]], v[f[:, 1]], v[f[:, 2]]
     longest = np.max([np.linalg.norm(side, axis=1) for side in (b - a, c - b, a - c)], axis=0)
     double_area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    return int((longest**2 > 1e9 * SLIVER * double_area).sum())
+    return int((longest**2 > SLIVER * double_area).sum())
