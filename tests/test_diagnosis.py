@@ -107,6 +107,10 @@ def test_error_that_sits_in_glare():
         cause.kind == "glare" and cause.strength > 0.9 and cause.says.startswith(f"{cause.strength:.0%} of the error")
     )
     assert kinds(views(lambda i: shiny(i, 0.0))) == []
+    white = np.full((SIZE, SIZE, 3), 0.92)
+    assert (
+        kinds(views(lambda i: comparison(white, white - 0.12 * disc(15, 20 + i)[..., None]))) == []
+    )  # a shadow on white
 
 
 def test_light_that_turns_with_the_camera():

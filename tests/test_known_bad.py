@@ -1,10 +1,13 @@
 """Each of sixteen bad meshes is caught by the check that is meant for it, and the good mesh raises no alarm."""
 
+import json
 import os
 
 import captures
+import jsonschema
 import known_bad
 import pytest
+import verdicts
 from known_bad import CASES
 
 LONG = os.environ.get("RECON_LONG") == "1"
@@ -34,3 +37,4 @@ def test_a_bad_mesh_is_caught_by_the_check_that_is_meant_for_it(given, name):
     good, seed = given
     found = known_bad.spoiled(good, name, seed)
     assert found["status"] != "normal" and CASES[name].check in found["decided_by"], found["reason"]
+    jsonschema.validate(json.loads(json.dumps(found, allow_nan=False)), verdicts.SCHEMA)

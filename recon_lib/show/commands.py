@@ -43,7 +43,7 @@ def metrics(options: argparse.Namespace) -> int:
         if placed.is_in(path, folder)
         else set()
     )
-    config = MetricsConfig(reference=options.reference)
+    config = MetricsConfig(reference=str(Path(options.reference).absolute()) if options.reference else "")
     judged, scored, evidence = examine.examine(
         read.mesh, path.name, photos, cpu, seen, config, Limits(), has_texture=read.has_texture, notes=read.notes
     )

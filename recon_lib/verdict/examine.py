@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from recon_lib import files
 from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene
 from recon_lib.progress import Progress, silent
@@ -32,7 +32,7 @@ def measure(
     )
     against = None
     if config.reference:
-        against = reference.compare(mesh, reference.read(Path(config.reference)), photos.cameras_found)
+        against = reference.compare(mesh, reference.read(files.root(config.reference)), photos.cameras_found)
     return Evidence(
         floors=floors.of(scored.views), used=used, surface=body, observed=seen,
         texture=rules.of_atlas(atlas.measure(mesh, raster), len(mesh.faces)) if has_texture else (),

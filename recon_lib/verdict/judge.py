@@ -26,6 +26,7 @@ FAILING_IOU, FAILING_OFFSET = 0.1, 2.0  # below the least overlap, and times the
 TONE, FAILING_TONE = (0.8, 1.25), (0.5, 2.0)  # exponents of the brightness (`misfit`)
 HELD_OUT, USED = "held-out views", "used views"
 VERSION = 1  # of verdict.json's form
+DEFAULT = Limits()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def score_used(
     return found
 
 
-def judge(scored: Scored, mesh_name: str, evidence: Evidence, limits: Limits = Limits()) -> dict:  # noqa: B008
+def judge(scored: Scored, mesh_name: str, evidence: Evidence, limits: Limits = DEFAULT) -> dict:
     """The content of verdict.json on the mesh `mesh_name`; its form is `verdict.schema.json` in this folder."""
     checks = [*of_scores(scored, evidence, limits), *evidence.seen, *evidence.surface, *evidence.texture]
     status = record.worst(checks)
