@@ -59,7 +59,7 @@ def measure(posed: Scene, points: list[list[Mark]], length_metres: float) -> Sca
         raise ValueError(f"--length: got {length_metres:g}, needed metres above 0")
     if len(points) != 2:
         raise ValueError(f"--point: got {len(points)} points, needed the 2 ends of the known length")
-    (first, error_first), (second, error_second) = (_point(posed, posed.cameras, marks) for marks in points)
+    (first, error_first), (second, error_second) = (point(posed, posed.cameras, marks) for marks in points)
     distance = float(np.linalg.norm(first - second))
     if distance == 0:
         raise ValueError("--point: both points are the same, needed the two ends of the known length")
@@ -72,7 +72,7 @@ def save(run_dir: Path, scale: Scale) -> None:
     files.write_json(run_dir / SCALE, {**scale._asdict(), "measured_in": measured_in})
 
 
-def _point(posed: Scene, cameras: Cameras, marks: list[Mark]) -> tuple[Float[np.ndarray, "3"], float]:
+def point(posed: Scene, cameras: Cameras, marks: list[Mark]) -> tuple[Float[np.ndarray, "3"], float]:
     """The point in the world that the marks mean, and the largest error in pixels."""
     views = [_view(posed, mark) for mark in marks]
     if len(set(views)) < 2 or len(set(views)) < len(views):

@@ -14,6 +14,7 @@ from IPython.display import HTML, display
 from recon_lib import files, progress
 from recon_lib.show import tables
 from recon_lib.workbench import runs
+from recon_lib.workbench.by_hand import ByHand
 from recon_lib.workbench.new_run import NewRun
 from recon_lib.workbench.run_list import RunList
 from recon_lib.workbench.run_view import GOING, RunView
@@ -35,7 +36,10 @@ class Page:
         self.new = NewRun(home, self.list.choose)
         left = [ipywidgets.HTML(f"{STYLE}<b>New run</b>"), self.new.widget, ipywidgets.HTML("<b>All runs</b>"),
                 self.list.widget]  # fmt: skip
-        self.widget = ipywidgets.HBox([ipywidgets.VBox(left, layout={"width": "40%"}), self.view.widget])
+        self.hand = ByHand(home, self.new.photos_folder, self.list.folder)
+        upper = ipywidgets.HBox([ipywidgets.VBox(left, layout={"width": "40%"}), self.view.widget])
+        by_hand = ipywidgets.Accordion([self.hand.widget], titles=("By hand: masks, a known length, the up direction",))
+        self.widget = ipywidgets.VBox([upper, by_hand])
         self.widget.add_class("recon-workbench")
         self.refresh()
         going = [row.name for row in self.list.rows if row.state in GOING]
