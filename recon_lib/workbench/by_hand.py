@@ -67,6 +67,7 @@ class ByHand:
             raise ValueError(f"{folder}: no photos, needed some in it or in images/")
         self.found, self.marks = {path.name: path for path in files}, {}
         self.photo.options = list(self.found)
+        self.photo.value = files[0].name
         self._show()
 
     def _folder(self) -> Path:
@@ -176,6 +177,8 @@ class ByHand:
     def _do(self, what: Callable[[], None]) -> None:
         try:
             self._say("")
+            if what != self.load and self.photo.value not in self.found:
+                raise ValueError("no photo is loaded")
             what()
         except (ValueError, OSError) as error:
             self._say(str(error), bad=True)
