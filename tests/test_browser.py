@@ -256,6 +256,8 @@ def test_the_viewer_draws_every_surface_orbits_looks_through_photos_and_is_fast_
 
 def draw(page, *places):
     """A line over the photo; places are shares of its width and height."""
+    page.locator(".recon-marks").evaluate("canvas => canvas.scrollIntoView({ block: 'center' })")
+    page.wait_for_timeout(300)
     box = page.locator(".recon-marks").bounding_box()
     for i, (x, y) in enumerate(places):
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
