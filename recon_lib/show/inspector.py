@@ -99,7 +99,11 @@ class Inspector:
     def _body(self, mesh: Mesh, mode: str, plane: three.Plane) -> three.Mesh:
         faces = mesh.faces.long()
         parts = {"position": mesh.verts[faces], "uv": mesh.uvs[mesh.uv_faces.long()]}
-        look = {"side": "DoubleSide" if mode == "wireframe" else "FrontSide", "clippingPlanes": [plane], "transparent": True}
+        look = {
+            "side": "DoubleSide" if mode == "wireframe" else "FrontSide",
+            "clippingPlanes": [plane],
+            "transparent": True,
+        }
         if mode == "normals":
             parts["normal"] = vertex_normals(mesh.verts, mesh.faces)[faces]
             material = three.MeshNormalMaterial(**look)
