@@ -3,7 +3,9 @@
 import asyncio
 import io
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from nbformat.sign import NotebookNotary
 from PIL import Image
 from tornado import web
+from traitlets.config import Config
 
 from recon_lib.chain import kernels, lock
 from recon_lib.chain import run as records
@@ -19,6 +22,8 @@ from recon_lib.photos.strokes import Stroke
 from recon_lib.workbench import results, runs, uploads
 from recon_lib.workbench.contents import WorkbenchContents
 from recon_lib.workbench.uploads import Uploads
+
+ROOT = Path(__file__).parents[1]
 
 
 def png() -> bytes:
@@ -138,6 +143,33 @@ def test_only_outputs_can_be_changed_and_uploads_there_are_bounded(tmp_path):
     with pytest.raises(web.HTTPError, match="413"):
         saved(manager, "outputs/b.txt", chunk=-1, content="x" * 80)
     assert not (tmp_path / "outputs/b.txt").exists()
+
+
+def configured(name, monkeypatch, user):
+    """The settings of JupyterLab that a file makes, for root (user 0) or somebody else."""
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    config = Config()
+    ours = ROOT / ".jupyter" / "jupyter_server_config.py"
+
+    def load(_, path):
+        exec(ours.read_text(), {"get_config": lambda: config, "__file__": str(ours)})
+
+    source = (ROOT / name).read_text()
+    exec(source, {"get_config": lambda: config, "load_subconfig": load, "__file__": str(ROOT / name)})
+    return config
+
+
+@pytest.mark.parametrize("name", [".jupyter/jupyter_server_config.py", "container/jupyter_server_config.py"])
+def test_the_lab_is_local_guarded_bounded_and_root_is_warned(name, monkeypatch, capsys):
+    config = configured(name, monkeypatch, 1000)
+    assert config.LabApp.default_url == "/lab/tree/notebooks/0_workbench.ipynb" and "allow_root" not in config.ServerApp
+    assert config.ServerApp.contents_manager_class.endswith("WorkbenchContents")
+    assert config.MappingKernelManager.cull_idle_timeout == 3600 and config.MappingKernelManager.cull_connected
+    assert (config.ServerApp.ip == "127.0.0.1") == name.startswith(".jupyter")
+    assert "token" not in config.IdentityProvider and not capsys.readouterr().err
+    assert configured(name, monkeypatch, 0).ServerApp.allow_root and "runs as root" in capsys.readouterr().err
+    news = json.loads((ROOT / ".jupyter/lab/settings/overrides.json").read_text())
+    assert news["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
 
 
 def made(outputs, name, created, **content):
