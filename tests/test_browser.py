@@ -177,10 +177,10 @@ def test_the_live_panel(home, lab, chromium, begun):
         page.keyboard.press("Control+s")
         page.wait_for_timeout(2000)
     with notebook(chromium, lab, "outputs/begun/3_nvdiffrec.ipynb") as page:
-        page.wait_for_selector(".recon-still img", timeout=30000, state="attached")
+        page.wait_for_selector(".recon-panel-still img", timeout=30000, state="attached")
         page.wait_for_timeout(3000)
-        page.locator(".recon-still img").first.scroll_into_view_if_needed()
-        assert page.locator(".recon-still img").first.is_visible()
+        page.locator(".recon-panel-still img").first.scroll_into_view_if_needed()
+        assert page.locator(".recon-panel-still img").first.is_visible()
         assert page.get_by_text("model not found").locator("visible=true").count() == 0
         shoot(page, "panel_reopened")
 

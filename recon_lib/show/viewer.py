@@ -1,5 +1,6 @@
 """3-D viewers: a live one for a notebook that a person watches, and a self-contained page that opens offline."""
 
+import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -7,24 +8,32 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 import torch
+from IPython.display import display
+from PIL import Image
 from trimesh.viewer import scene_to_html
 
 from recon_lib import colour, frames, progress
 from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.surface import bake, meshio, simplify
+from recon_lib.show import still, stills
+from recon_lib.surface import bake, meshio, placement, simplify
 
+STILL = 400  # pixels along a side of the picture that stands for the view
 LIGHT_TEXTURE = 512  # texels along a side of the decimated copy
 
 
-def inspect(mesh: Mesh, photos: Scene, raster: Rasteriser, before: Mesh | None = None) -> ipywidgets.Widget | None:
-    """The view of `inspector.Inspector` of a mesh in the world; None in a kernel that nobody watches."""
+def inspect(mesh: Mesh, photos: Scene, raster: Rasteriser, before: Mesh | None = None) -> None:
+    """Shows the view of `inspector.Inspector` of a mesh in the world; does nothing in a kernel that nobody watches."""
     if not progress.watched():
-        return None
+        return
     from recon_lib.show.inspector import Inspector
 
-    return Inspector(mesh, photos, raster, before).widget
+    display(Inspector(mesh, photos, raster, before).widget)
+    picture = io.BytesIO()
+    (front,) = stills.turntable(placement.stand_upright(mesh, photos.up), 1, STILL, raster)
+    Image.fromarray(front).save(picture, "PNG")
+    display(still.still("recon-inspector", "The viewer; run the cell to turn it", picture.getvalue()))
 
 
 class LiveMesh:

@@ -12,7 +12,7 @@ import ipywidgets
 from IPython.display import HTML, display
 
 from recon_lib import files, progress
-from recon_lib.show import tables
+from recon_lib.show import still, tables
 from recon_lib.workbench import runs
 from recon_lib.workbench.by_hand import ByHand
 from recon_lib.workbench.new_run import NewRun
@@ -77,5 +77,6 @@ def show() -> tables.Table | None:
         return tables.Table(rows, ("run", "state", "verdict", "PSNR", "SSIM"))
     _open = _open or Page(home)  # two tabs on this notebook share its kernel, and show the same page
     display(_open.widget)
+    display(still.still("recon-workbench", "The workbench: run the cell again, and all runs are there."))
     display(HTML("<script>document.querySelector('.recon-workbench')?.scrollIntoView();</script>"))
     return None
