@@ -96,6 +96,8 @@ def open_notebook(page, address: str, path: str) -> None:
     page.goto(f"{address}/lab/tree/{path}?token=secret&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60000)
+    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60000)
+    page.wait_for_timeout(1500)  # the indicator is idle before the notebook has a kernel, too
 
 
 def run_all(page) -> None:

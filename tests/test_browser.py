@@ -16,11 +16,14 @@ import browsers
 import nbformat
 import numpy as np
 import pytest
+import torch
 from browsers import ROOT, open_notebook, run_all, shoot
 from PIL import Image
 
+from recon_lib import camera
 from recon_lib.chain import copies, pipeline
 from recon_lib.chain.params import read as read_params
+from recon_lib.photos.scene import load as load_scene
 
 pytestmark = pytest.mark.skipif(bool(browsers.why_not()), reason=browsers.why_not())
 long = pytest.mark.skipif("RECON_BROWSER" not in os.environ, reason="runs stages: make test-browser")
@@ -48,10 +51,13 @@ def notebook(chromium, lab, path):
     """A page with one notebook in it; afterwards its kernel is shut down."""
     page = chromium.new_page(viewport={"width": 1400, "height": 1000})
     open_notebook(page, lab, path)
-    yield page
-    page.close()
-    for kernel in json.loads(asked(lab, "GET", "/api/kernels")):
-        asked(lab, "DELETE", f"/api/kernels/{kernel['id']}")
+    try:
+        yield page
+    finally:
+        shoot(page, "last_page")  # what was on screen when a test failed
+        page.close()
+        for kernel in json.loads(asked(lab, "GET", "/api/kernels")):
+            asked(lab, "DELETE", f"/api/kernels/{kernel['id']}")
 
 
 def asked(lab, method, path, content=None):
@@ -111,7 +117,7 @@ def test_the_workbench_opens_takes_photos_refuses_others_and_leaves_the_template
 def begun(home):
     """A run whose first two stages are done, by the fastest means."""
     asked_for = read_params(ROOT / "params" / "ci.yaml")
-    asked_for["2_reconviagen"] |= {"backend": "hull"}
+    asked_for["2_reconviagen"] |= {"backend": "hull", "faces": 3120}
     pipeline.run(asked_for, home / "outputs/begun", ["1_ingest", "2_reconviagen"], home / "notebooks", bar=False)
     values = {"run_dir": "outputs/begun", "photo_size": 96, "steps": 3000, "lr_vertex": 0.03}
     book = copies.with_parameters(home / "notebooks/3_nvdiffrec.ipynb", "3_nvdiffrec", values)
@@ -171,12 +177,140 @@ def test_the_live_panel(home, lab, chromium, begun):
         page.keyboard.press("Control+s")
         page.wait_for_timeout(2000)
     with notebook(chromium, lab, "outputs/begun/3_nvdiffrec.ipynb") as page:
-        page.wait_for_selector(".recon-still img", timeout=30000, state="attached")
+        page.wait_for_selector(".recon-panel-still img", timeout=30000, state="attached")
         page.wait_for_timeout(3000)
-        page.locator(".recon-still img").first.scroll_into_view_if_needed()
-        assert page.locator(".recon-still img").first.is_visible()
+        page.locator(".recon-panel-still img").first.scroll_into_view_if_needed()
+        assert page.locator(".recon-panel-still img").first.is_visible()
         assert page.get_by_text("model not found").locator("visible=true").count() == 0
         shoot(page, "panel_reopened")
+
+
+INSPECT = """
+import torch
+from recon_lib.photos import scene
+from recon_lib.raster import cpu
+from recon_lib.show import viewer
+from recon_lib.surface import meshio, subdivide
+photos, before = scene.load(files.root("outputs/begun/scene")), meshio.load_from(files.root("outputs/begun"), "coarse/mesh.glb")
+mesh = before
+for _ in range(2):
+    mesh = subdivide.split(mesh, torch.ones(len(mesh.faces), dtype=torch.bool))
+viewer.inspect(mesh, photos, cpu, before)
+"""
+FRAMES = (
+    "() => { window.frames_drawn = 0; const draw = () => { frames_drawn++; requestAnimationFrame(draw); }; draw(); }"
+)
+
+
+def canvas(page):
+    """The view's pixels, 0 to 255."""
+    shot = page.locator(".recon-inspector canvas").screenshot()
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(float)
+
+
+@long
+def test_the_viewer_draws_every_surface_orbits_looks_through_photos_and_is_fast_enough(home, lab, chromium, begun):
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from recon_lib import files" + INSPECT)])
+    book.metadata = nbformat.read(home / "notebooks/5_preview.ipynb", 4).metadata
+    nbformat.write(book, home / "outputs/inspect.ipynb")
+    with notebook(chromium, lab, "outputs/inspect.ipynb") as page:
+        run_all(page)
+        page.wait_for_selector(".recon-inspector canvas", timeout=40000)
+        until(lambda: "faces" in page.locator(".recon-inspector").inner_text())
+        assert 45_000 < int(page.locator(".recon-inspector").inner_text().split()[-2]) <= 50_000
+        page.wait_for_timeout(4000)
+        shown = {}
+        surface, through = (page.locator(".recon-inspector select").nth(i) for i in range(2))
+        for mode in ("texture", "wireframe", "normals", "photos that see it", "error"):
+            surface.select_option(mode)
+            said = {"photos that see it": "dark blue", "error": "light yellow"}.get(mode, "faces")
+            until(lambda: said in page.locator(".recon-inspector").inner_text())  # noqa: B023
+            page.wait_for_timeout(5000)
+            shown[mode] = canvas(page)
+            shoot(page, f"viewer_{mode.split()[0]}")
+        pairs = [(a, b) for a in shown for b in shown if a < b]
+        assert all(np.abs(shown[a] - shown[b]).mean() > 1 for a, b in pairs), "each surface looks different"
+        surface.select_option("texture")
+        through.select_option("train_r_004")
+        page.wait_for_timeout(4000)
+        shoot(page, "viewer_through")
+        over = canvas(page)
+        assert np.abs(over - shown["texture"]).mean() > 1
+        through.select_option(label="free view")
+        page.wait_for_timeout(2000)
+        assert np.abs(canvas(page) - shown["texture"]).mean() < 0.5, "the free view is as before"
+        box = page.locator(".recon-inspector canvas").bounding_box()
+        page.evaluate(FRAMES)
+        page.mouse.move(box["x"] + 300, box["y"] + 250)
+        page.mouse.down()
+        began, drawn = time.monotonic(), page.evaluate("window.frames_drawn")
+        for i in range(80):
+            page.mouse.move(box["x"] + 300 + 3 * i, box["y"] + 250 + i)
+        rate = (page.evaluate("window.frames_drawn") - drawn) / (time.monotonic() - began)
+        page.mouse.up()
+        print(f"{rate:.0f} frames per second")
+        page.wait_for_timeout(1500)
+        shoot(page, "viewer_orbit")
+        assert np.abs(canvas(page) - shown["texture"]).mean() > 1 and rate >= 10
+
+
+def draw(page, *places):
+    """A line over the photo; places are shares of its width and height."""
+    page.locator(".recon-marks").evaluate("canvas => canvas.scrollIntoView({ block: 'center' })")
+    page.wait_for_timeout(300)
+    box = page.locator(".recon-marks").bounding_box()
+    for i, (x, y) in enumerate(places):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+        if i == 0:
+            page.mouse.down()
+    page.mouse.up()
+    page.wait_for_timeout(400)
+
+
+@long
+def test_a_mask_and_a_known_length_by_hand(home, lab, chromium, begun):
+    photos = home / "outputs/uploads/photos-9"
+    photos.mkdir(parents=True)
+    grey = np.full((240, 320, 3), 120, np.uint8)
+    grey[60:180, 100:220] = (200, 60, 40)
+    Image.fromarray(grey).save(photos / "a.png")
+    posed = load_scene(begun / "scene")
+    up = torch.from_numpy(posed.up).float()
+    pixels, _ = camera.project(posed.cameras, torch.stack([-0.2 * up, 0.2 * up]))  # 0.4 units apart
+    with notebook(chromium, lab, "notebooks/0_workbench.ipynb") as page:
+        run_all(page)
+        page.wait_for_selector(".recon-workbench", timeout=60000)
+        page.locator(".recon-workbench input[type=text]").nth(0).fill("outputs/uploads/photos-9")
+        page.get_by_text("By hand: masks").click()
+        press(page, "load photos", ".recon-by-hand")
+        until(lambda: page.locator(".recon-marks").evaluate("c => c.width") == 320)
+        page.locator(".recon-marks").scroll_into_view_if_needed()
+        draw(page, (0.2, 0.1), (0.8, 0.9))
+        press(page, "on the object", ".recon-by-hand")
+        draw(page, (0.4, 0.4), (0.6, 0.6))
+        press(page, "preview mask", ".recon-by-hand")
+        page.wait_for_timeout(1500)
+        shoot(page, "by_hand_mask")
+        press(page, "save mask", ".recon-by-hand")
+        until((photos / "masks/a.png").exists)
+        found = np.asarray(Image.open(photos / "masks/a.png")) > 127
+        true = (grey != 120).any(-1)
+        assert (found & true).sum() / (found | true).sum() > 0.95
+        press(page, "known length", ".recon-by-hand")
+        until(lambda: page.locator(".recon-marks").evaluate("c => c.width") != 320)
+        for name in posed.names[:3:2]:
+            page.locator(".recon-by-hand select").first.select_option(f"{name}.png")
+            page.wait_for_timeout(1000)
+            i = posed.names.index(name)
+            size = posed.cameras.sizes[i]
+            for end, tool in enumerate(("one end", "other end")):
+                press(page, tool, ".recon-by-hand")
+                draw(page, tuple((pixels[i, end] / size).tolist()))
+        shoot(page, "by_hand_length")
+        press(page, "save length", ".recon-by-hand")
+        until((begun / "scale.json").exists)
+        measured = json.loads((begun / "scale.json").read_text())["metres_per_unit"]
+        assert measured == pytest.approx(0.1 / 0.4, rel=0.03)
 
 
 @long

@@ -63,7 +63,7 @@ def measure(posed: Scene, points: list[list[Mark]], length_metres: float) -> Sca
         raise ValueError(f"--length: got {length_metres:g}, needed metres above 0")
     if len(points) != 2:
         raise ValueError(f"--point: got {len(points)} points, needed the 2 ends of the known length")
-    (first, error_first), (second, error_second) = (_point(posed, posed.cameras, marks) for marks in points)
+    (first, error_first), (second, error_second) = (point(posed, posed.cameras, marks) for marks in points)
     distance = float(np.linalg.norm(first - second))
     if distance == 0:
         raise ValueError("--point: both points are the same, needed the two ends of the known length")
@@ -95,7 +95,7 @@ def in_metres(glb: bytes, metres_per_unit: float) -> bytes:
     return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
 
 
-def _point(posed: Scene, cameras: Cameras, marks: list[Mark]) -> tuple[Float[np.ndarray, "3"], float]:
+def point(posed: Scene, cameras: Cameras, marks: list[Mark]) -> tuple[Float[np.ndarray, "3"], float]:
     """The point in the world that the marks mean, and the largest error in pixels."""
     views = [_view(posed, mark) for mark in marks]
     if len(set(views)) < 2 or len(set(views)) < len(views):

@@ -31,6 +31,7 @@ MOST_DRAWN_FACES = 4000  # of the object beside the cameras
 MOST_TEXELS = 30_000  # of all photos on their frusta together
 DEEPEST = 0.4  # share of the way to the object that a frustum is drawn
 GRID = 28  # points a side that look for the object in the masks
+CURVES = ("#0072B2", "#E69F00", "#CC79A7", "#009E73")  # told apart by the colour-blind (Okabe and Ito 2008)
 TO_PATH = TextToPath()
 
 
@@ -229,8 +230,9 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
     axis, decides = figure.subplots(2, 1) if tall else figure.subplots(1, 2)
     values = fit_history.table(rows)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
-        axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, color=f"C{column}")
-        axis.semilogy(values[:, 0], running_mean(values[:, column]), label=f"{label}, mean of 20", color=f"C{column}")
+        line = {"color": CURVES[column - 1]}
+        axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, **line)
+        axis.semilogy(values[:, 0], running_mean(values[:, column]), label=f"{label}, mean of 20", **line)
     axis.set(xlabel="step", ylabel="loss")
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(handles[1::2], labels[1::2], fontsize=8)
@@ -250,10 +252,8 @@ def _validation(axis: Axes, rows: list[tuple[int, float]]) -> None:
         return
     steps, scores = zip(*rows, strict=True)
     best = scores.index(max(scores))
-    axis.plot(steps, scores, marker=".", color="tab:green")
-    axis.plot(
-        steps[best], scores[best], "o", color="tab:green", label=f"kept: step {steps[best]}, {scores[best]:.2f} dB"
-    )
+    axis.plot(steps, scores, marker=".", color=CURVES[3])
+    axis.plot(steps[best], scores[best], "o", color=CURVES[3], label=f"kept: step {steps[best]}, {scores[best]:.2f} dB")
     axis.legend(fontsize=8, loc="lower right")
 
 

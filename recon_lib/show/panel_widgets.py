@@ -5,7 +5,6 @@ the time. Under the panel stands a picture of it, which a browser shows only whe
 is opened again.
 """
 
-import base64
 import time
 
 import ipywidgets
@@ -15,7 +14,7 @@ from recon_lib import knobs
 from recon_lib.photos.scene import Scene
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import BEST, LiveFit
-from recon_lib.show import figures, live_pictures, viewer
+from recon_lib.show import figures, live_pictures, still, viewer
 from recon_lib.show.knob_row import KnobRow
 
 REFRESH_SECONDS = 0.5  # least time between two refreshes
@@ -23,11 +22,6 @@ SHARE = 0.08  # of the time, at most, goes into drawing
 STILL_SECONDS = 10.0  # between two pictures of the panel for those who open the notebook again
 RATES = ("lr_vertex", "lr_texture", "lr_material", "lr_light", "w_alpha", "w_smooth", "w_white")
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-# Only a living panel has widgets in it, and then the picture below it is hidden, else the renderer's complaint is.
-STYLE = """<style>
-.jp-OutputArea-child:has(.recon-panel) + .jp-OutputArea-child:has(.recon-still) { display: none; }
-.jp-OutputArea-child:not(:has(.recon-panel)):has(+ .jp-OutputArea-child .recon-still) { display: none; }
-</style>"""
 # After "Run All" the browser looks at the last cell.
 INTO_VIEW = """<script>document.querySelector(".recon-panel")?.scrollIntoView({ block: "center" });</script>"""
 
@@ -73,7 +67,7 @@ class PanelWidgets:
     def show(self) -> None:
         """Displays the panel in the cell that runs, and the picture of it; an earlier display stays connected."""
         display(self.widget)
-        self.still = display(HTML(self._still() + INTO_VIEW), display_id=True)
+        self.still = display(HTML(self._still().data + INTO_VIEW), display_id=True)
 
     def refresh(self) -> None:
         """Shows the state now, and draws curve and pictures if it is time."""
@@ -86,7 +80,7 @@ class PanelWidgets:
             self.drawn = time.monotonic()
             self.drawing_seconds = self.drawn - now
         if self.still is not None and (not live.running or now - self.still_drawn >= STILL_SECONDS):
-            self.still.update(HTML(self._still()))
+            self.still.update(self._still())
             self.still_drawn = now
 
     def _say(self) -> None:
@@ -128,10 +122,10 @@ class PanelWidgets:
         self.pictures.value = live_pictures.sheet(self.watched.pictures(live.state.fit.mesh))
         self.space.update(live.state.fit.mesh)
 
-    def _still(self) -> str:
-        pair = (("jpeg", self.pictures.value), ("png", self.curve.value))
-        shown = [f"<img src='data:image/{kind};base64,{base64.b64encode(data).decode()}'>" for kind, data in pair]
-        return f"<div class='recon-still'>{STYLE}<p>The panel: {self.state.value}</p>{''.join(shown)}</div>"
+    def _still(self) -> HTML:
+        return still.still(
+            "recon-panel", f"The panel: {self.state.value}", bytes(self.pictures.value), bytes(self.curve.value)
+        )
 
     def _watch(self, name: str) -> None:
         self.watched = live_pictures.Watched(self.photos, name, self.live.setup.T_unit_world, self.live.raster)

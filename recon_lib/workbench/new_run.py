@@ -45,6 +45,10 @@ class NewRun:
             [self.drop, self.photos, self.name, self.mode, self.preset, buttons, self.says], layout=WIDE
         )
 
+    def photos_folder(self) -> Path | None:
+        """The folder of photos that is named; None if none is."""
+        return self.home / Path(self.photos.value.strip()).expanduser() if self.photos.value.strip() else None
+
     def _taken(self) -> None:
         source = self.uploads.source()
         if source is not None:

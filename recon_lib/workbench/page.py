@@ -12,8 +12,9 @@ import ipywidgets
 from IPython.display import HTML, display
 
 from recon_lib import files, progress
-from recon_lib.show import tables
+from recon_lib.show import still, tables
 from recon_lib.workbench import runs
+from recon_lib.workbench.by_hand import ByHand
 from recon_lib.workbench.new_run import NewRun
 from recon_lib.workbench.run_list import RunList
 from recon_lib.workbench.run_view import GOING, RunView
@@ -35,7 +36,10 @@ class Page:
         self.new = NewRun(home, self.list.choose)
         left = [ipywidgets.HTML(f"{STYLE}<b>New run</b>"), self.new.widget, ipywidgets.HTML("<b>All runs</b>"),
                 self.list.widget]  # fmt: skip
-        self.widget = ipywidgets.HBox([ipywidgets.VBox(left, layout={"width": "40%"}), self.view.widget])
+        self.hand = ByHand(home, self.new.photos_folder, self.list.folder)
+        upper = ipywidgets.HBox([ipywidgets.VBox(left, layout={"width": "40%"}), self.view.widget])
+        by_hand = ipywidgets.Accordion([self.hand.widget], titles=("By hand: masks, a known length, the up direction",))
+        self.widget = ipywidgets.VBox([upper, by_hand])
         self.widget.add_class("recon-workbench")
         self.refresh()
         going = [row.name for row in self.list.rows if row.state in GOING]
@@ -73,5 +77,6 @@ def show() -> tables.Table | None:
         return tables.Table(rows, ("run", "state", "verdict", "PSNR", "SSIM"))
     _open = _open or Page(home)  # two tabs on this notebook share its kernel, and show the same page
     display(_open.widget)
+    display(still.still("recon-workbench", "The workbench: run the cell again, and all runs are there."))
     display(HTML("<script>document.querySelector('.recon-workbench')?.scrollIntoView();</script>"))
     return None

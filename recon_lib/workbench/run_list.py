@@ -80,6 +80,10 @@ class RunList:
         except (ValueError, OSError) as error:
             self._say(str(error), "#a33")
 
+    def folder(self) -> Path | None:
+        """The folder of the chosen run; None if none is chosen."""
+        return self.outputs / self.select.value if self.select.value else None
+
     def _folder(self) -> Path:
         return self.outputs / self.select.value
 

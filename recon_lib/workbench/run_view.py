@@ -10,6 +10,7 @@ from recon_lib.chain.status import Status
 from recon_lib.workbench import results, runs
 from recon_lib.workbench.runs import Listed
 
+PLACE = {"width": "60%", "max_height": "860px", "overflow": "auto", "display": "block"}  # scrolls on one screen
 GOING = ("queued", "running", "cancelling")
 
 
@@ -20,7 +21,7 @@ class RunView:
         self.outputs, self.name = outputs, ""
         self.shown: tuple[float, ...] = ()  # of `results.changed`, when the results were shown
         self.head, self.says, self.error = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.bar = ipywidgets.FloatProgress(max=100, layout={"width": "60%"})
+        self.bar = ipywidgets.FloatProgress(max=100, layout=PLACE)
         self.cancel = ipywidgets.Button(description="cancel", icon="stop", layout={"width": "auto"})
         self.sure = ipywidgets.Button(description="yes, stop it", button_style="danger", layout={"width": "auto"})
         self.no = ipywidgets.Button(description="no, go on", layout={"width": "auto"})
@@ -35,7 +36,7 @@ class RunView:
         line = ipywidgets.HBox([self.bar, self.cancel, self.sure, self.no, self.solid])
         self.widget = ipywidgets.VBox(
             [self.head, line, self.says, self.error, self.space, self.verdict, self.pictures, self.notes],
-            layout={"width": "60%"},
+            layout=PLACE,
         )
         self.widget.add_class("recon-run")
 
@@ -70,7 +71,8 @@ class RunView:
         if found == self.shown:
             return
         self.shown = found
-        self.verdict.value = results.verdict(folder)
+        judged = results.verdict(folder)
+        self.verdict.value = f"<div style='line-height: 1.25; font-size: 12px'>{judged}</div>" if judged else ""
         self.pictures.children = [
             part
             for one in results.pictures(folder)

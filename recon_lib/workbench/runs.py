@@ -65,6 +65,17 @@ def resume(folder: Path) -> None:
     dispatch.start(folder.parent)
 
 
+def change(folder: Path, stage: str, name: str, value: Any) -> None:
+    """Puts a run into the queue again with one parameter changed. Raises ValueError as `resume` and for a bad value."""
+    content = records.load(folder)
+    if "job" not in content:
+        raise ValueError(f"{folder.name}: it was never run as a whole")
+    wanted = content["job"]
+    asked_for = wanted["params"] | {stage: wanted["params"].get(stage, {}) | {name: value}}
+    job.submit(asked_for, folder, wanted["stages"], Path(wanted["notebooks"]))
+    dispatch.start(folder.parent)
+
+
 def fork(folder: Path, stage: str, name: str) -> str:
     """Makes a run that shares the stages before `stage`, puts it into the queue, and returns its name."""
     made = forks.fork(folder, stage, name.strip(), {})
