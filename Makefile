@@ -4,7 +4,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo demo-photos test test-long test-upstream lab bench pictures lint clean
+.PHONY: demo demo-photos test test-long test-browser test-upstream lab bench pictures lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/recon run params/quick.yaml --name demo --force
@@ -16,20 +16,28 @@ demo-photos: $(INSTALLED)
 	$(BIN)/recon run params/photos.yaml --name demo-photos --force
 
 test: $(INSTALLED) lint validator
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 	$(BIN)/python tests/notebook_copies.py build/nbval
 	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300 build/nbval
 
 test-long: $(INSTALLED) validator
 	RECON_LONG=1 $(BIN)/python -m pytest -q --durations=20
 
+# The tests that drive JupyterLab and run stages there. Chromium is Debian's; as root it is installed if it is missing.
+test-browser: $(INSTALLED)
+	@command -v chromium chromium-browser google-chrome >/dev/null || [ -n "$$CHROMIUM" ] || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } || \
+		{ echo "needs Chromium: sudo apt-get install chromium, or CHROMIUM=/path/to/it" >&2; exit 1; }
+	RECON_BROWSER=1 $(BIN)/python -m pytest -q --durations=10 tests/test_browser.py
+
 # The adapter against the real ReconViaGen code, a checkout that RECONVIAGEN_ROOT names; CPU or GPU, no weights.
 test-upstream: $(INSTALLED)
 	$(BIN)/python -m pip install -q -c constraints/cpu.txt -e '.[dev,reconviagen-cpu]'
 	$(BIN)/python -m pytest -q -W ignore --durations=10 tests/test_upstream.py
 
+# LAB_ARGS go to JupyterLab: make lab LAB_ARGS="--no-browser --port 9000".
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ip 127.0.0.1 --config .jupyter/jupyter_server_config.py
+	$(BIN)/jupyter lab --config .jupyter/jupyter_server_config.py $(LAB_ARGS)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench.py $(ARGS)

@@ -13,12 +13,9 @@ c.ServerApp.ip = "0.0.0.0"  # the container's own; compose publishes the port on
 c.ServerApp.port = 8888
 c.ServerApp.port_retries = 0  # another port would not be published
 c.ServerApp.open_browser = False
-c.ServerApp.root_dir = "/workbench"
-c.ServerApp.default_url = "/lab/tree/notebooks"
 # On 0.0.0.0 Jupyter would answer to any Host header, and a page on the web could reach it through a name of its own.
 c.ServerApp.allow_remote_access = False
 c.ServerApp.local_hostnames = ["localhost"]
-c.MappingKernelManager.cull_idle_timeout = 4 * 3600  # seconds; a kernel that nobody watches keeps its GPU memory
 
 given, file = os.environ.pop("JUPYTER_TOKEN", "").strip(), os.environ.pop("JUPYTER_TOKEN_FILE", "")
 if file and not given:

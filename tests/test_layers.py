@@ -20,6 +20,7 @@ ROWS = (
     {"show"},
     {"chain"},
     {"machine"},
+    {"workbench"},
     {"cli"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
@@ -29,7 +30,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "onnxruntime": {"network"},
     "kornia": {"learned"},
     "defusedxml": {"metashape"},
-    "pythreejs": {"viewer"},
+    "pythreejs": {"viewer", "inspector"},
     "papermill": {"engine", "kernels"},
     "distributed": {"dispatch"},
     "nvdiffrast": {"cuda"},
@@ -38,7 +39,19 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "flip_evaluator": {"images"},
     "torchmetrics": {"perceptual"},
     "cholespy": {"large_steps"},
-    "ipywidgets": {"panel"},
+    "ipywidgets": {
+        "panel_widgets",
+        "knob_row",
+        "viewer",
+        "inspector",
+        "new_run",
+        "run_list",
+        "run_view",
+        "page",
+        "by_hand",
+    },
+    "anywidget": {"drop_zone", "photo_marks"},
+    "jupyter_server": {"contents"},
     "numba": {
         "threads",
         "carving",

@@ -12,8 +12,9 @@ import yaml
 from recon_lib import knobs
 from recon_lib.chain import params
 from recon_lib.stages import STAGES
+from recon_lib.workbench import results
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+WORKBENCH, *NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 PRESETS = sorted((Path(__file__).parents[1] / "params").glob("*.yaml"))
 
 
@@ -25,8 +26,20 @@ def cells(path: Path) -> list[dict]:
     return json.loads(path.read_text())["cells"]
 
 
-def test_there_is_one_notebook_a_stage():
-    assert [p.stem for p in NOTEBOOKS if p.stem not in BESIDE] == list(STAGES)
+def test_there_is_one_notebook_a_stage_and_the_workbench_before_them():
+    assert [p.stem for p in NOTEBOOKS if p.stem not in BESIDE] == list(STAGES) and WORKBENCH.stem == "0_workbench"
+
+
+def test_the_workbench_hides_its_code_which_is_short():
+    code = [cell for cell in cells(WORKBENCH) if cell["cell_type"] == "code"]
+    assert all(cell["metadata"]["jupyter"]["source_hidden"] and len(cell["source"]) < 5 for cell in code)
+    assert not any(cell["outputs"] for cell in code)
+
+
+def test_the_workbench_takes_pictures_from_cells_that_there_are():
+    for stage, wanted in results.PICTURES.items():
+        ids = {cell["id"] for cell in cells(WORKBENCH.with_stem(stage))}
+        assert {cell for cell, _ in wanted} <= ids
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -38,7 +51,7 @@ def test_cells_are_short_hold_no_logic_and_stand_under_a_sentence(path):
             assert not cell["outputs"] and cell["execution_count"] is None
             assert source.count("\n") < (20 if "parameters" in cell["metadata"].get("tags", []) else 15)
             assert not re.search(r"^\s*(def|class|try|while|!|%)", source, re.M), source
-            assert before == "markdown" or source.startswith("fitted = await"), source
+            assert before == "markdown", source
         before = cell["cell_type"]
 
 

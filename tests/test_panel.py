@@ -1,4 +1,4 @@
-"""The panel without a browser: what its buttons do to the fit."""
+"""The live fit and its panel without a browser: what buttons and numbers do to the fit. `test_browser` drives it for real."""
 
 import asyncio
 from dataclasses import replace
@@ -8,85 +8,249 @@ import pytest
 import torch
 
 from recon_lib import camera, progress, render
-from recon_lib.chain.run import Stage
 from recon_lib.photos import crops
 from recon_lib.photos.scene import Scene
 from recon_lib.progress import silent
 from recon_lib.raster import cpu
-from recon_lib.refine import fit, headless, refine
+from recon_lib.refine import checkpoint, fit, headless, refine
+from recon_lib.refine import live as live_fits
+from recon_lib.refine.config import FitConfig
+from recon_lib.refine.live import LiveFit
 from recon_lib.show import panel
+from recon_lib.show.knob_row import KnobRow
+from recon_lib.surface import projection
+
+CONFIG = FitConfig(steps=8, batch=1, scales=1, correct="none")
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def setup(ball):
-    views = camera.orbit(8, 0.3, 5.0, 0.5, 48)
+    views = camera.orbit(8, 0.3, 5.0, 0.5, 32)
     shown, kept = refine.split_for_validation(crops.Photos(render.photographed(ball, views, cpu), views))
-    grey = replace(ball, texture=torch.full_like(ball.texture, 0.5))
+    grey = replace(ball, verts=0.95 * ball.verts, texture=torch.full_like(ball.texture, 0.5))
     return refine.Setup(torch.eye(4), shown, kept, grey, refine.make_lit(grey, 16, cpu))
 
 
-def shown_panel(setup, monkeypatch, steps: int = 30) -> panel.Panel:
+def driven(setup, tmp_path, drive, config=CONFIG):
+    """What `drive`, a coroutine function of a LiveFit, makes of one."""
+
+    async def run():
+        live = LiveFit(setup, config, cpu, tmp_path / "c", "it")
+        try:
+            await asyncio.wait_for(drive(live), PATIENCE_S)
+        finally:
+            live.close()
+        return live
+
+    return asyncio.run(run())
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def asked(live, what, *arguments):
+    """Asks and waits until it is done."""
+    done = asyncio.Event()
+
+    def do():
+        done.set()
+        what(*arguments)
+
+    live.ask(do)
+    await done.wait()
+    await asyncio.sleep(0)
+
+
+def test_no_step_before_start_and_then_the_same_steps_as_the_loop(setup, tmp_path):
+    async def drive(live):
+        await asyncio.sleep(0.05)
+        assert live.step == 0 and live.result.history == []
+        live.ask(live.start)
+        await until(lambda: live.chosen)
+
+    found = driven(setup, tmp_path, drive).result
+    loop = headless.run_to_end(refine.run(setup, CONFIG, cpu), CONFIG.steps, silent)
+    assert torch.equal(found.mesh.verts, loop.mesh.verts) and torch.equal(found.mesh.texture, loop.mesh.texture)
+    assert found.kept[2:5] == loop.kept[2:5] and found.validation == loop.validation and len(found.history) == 8
+
+
+def test_keep_this_keeps_the_step_that_is_shown_and_keep_best_the_best(setup, tmp_path, monkeypatch):
+    scores = iter([10.0, 20.0, 15.0, 15.0])  # of the given mesh, of step 2, and twice of step 3
+    monkeypatch.setattr(projection, "explain", lambda *_: projection.Explained(next(scores), 0.5))
+
+    async def drive(live):
+        for _ in range(2):
+            await asked(live, live.one_step)
+        await asked(live, live.keep_best)
+        assert live.result.kept.step == 2 and live.chosen == "best"
+        await asked(live, live.one_step)
+        shown = fit.snapshot(live.state.fit.mesh)
+        await asked(live, live.keep_best)
+        assert live.result.kept.step == 2 and not torch.equal(live.result.mesh.texture, shown.texture)
+        await asked(live, live.keep_this)
+        assert live.result.kept.step == 3 and torch.equal(live.result.mesh.texture, shown.texture)
+
+    live = driven(setup, tmp_path, drive)
+    assert live.result.kept.psnr_db < live.state.kept.psnr_db
+    assert "chosen by hand" in refine.gain_sentence(live.result.kept)
+
+
+def test_changes_are_recorded_with_the_step_that_first_used_them_and_refusals_change_nothing(setup, tmp_path):
+    async def drive(live):
+        await asked(live, live.change, "w_alpha", 0.5)
+        await asked(live, live.change, "w_alpha", 0.0)
+        await asked(live, live.one_step)
+        await asked(live, live.change, "batch", 2)
+        await asked(live, live.change, "photo_size", 16)
+        await asked(live, live.change, "lr_vertex", 7)
+        assert live.says == "lr_vertex: got 7, needed a number in [0, 1]; it stays 0.06"
+        await asked(live, live.one_step)
+
+    result = driven(setup, tmp_path, drive).result
+    assert result.changes == [
+        {"step": 1, "name": "w_alpha", "value": 0.0},
+        {"step": 2, "name": "batch", "value": 2},
+        {"step": 2, "name": "photo_size", "value": 16},
+    ]
+    alpha = fit.LOSSES.index("alpha")
+    assert all(losses[alpha] > 0 for _, losses in result.history)  # what is shown is not weighted
+
+
+def test_a_fit_goes_back_to_a_snapshot_and_takes_the_same_steps_again(setup, tmp_path):
+    async def drive(live):
+        await asked(live, live.one_step)
+        await asked(live, live.one_step)
+        await asked(live, live.take_snapshot)
+        live.ask(live.start)
+        await until(lambda: live.chosen)
+        ends.append((live.result.mesh, live.result.history[-1][1]))
+        await asked(live, live.return_to, 2)
+        assert live.step == 2 and len(live.result.history) == 2 and not live.chosen
+        live.ask(live.start)
+        await until(lambda: live.chosen)
+        ends.append((live.result.mesh, live.result.history[-1][1]))
+        await asked(live, live.return_to, 0)
+        assert live.step == 0 and live.result.history == []
+
+    ends = []
+    driven(setup, tmp_path, drive)
+    assert torch.equal(ends[0][0].verts, ends[1][0].verts) and torch.equal(ends[0][1], ends[1][1])
+
+
+def test_a_fit_is_extended_beyond_its_last_step(setup, tmp_path):
+    async def drive(live):
+        live.ask(live.start)
+        await until(lambda: live.chosen)
+        before = live.result.mesh.texture
+        await asked(live, live.start)
+        assert "step 3 was the last; extend" in live.says
+        live.ask(live.extend, 2)
+        await until(lambda: live.chosen and live.step == 5)
+        assert not torch.equal(live.state.fit.mesh.texture, before)
+
+    result = driven(setup, tmp_path, drive, replace(CONFIG, steps=3)).result
+    assert result.changes == [{"step": 4, "name": "steps", "value": 5}] and len(result.history) == 5
+
+
+def test_a_kernel_that_ends_loses_nothing_that_was_done_before_the_pause(setup, tmp_path):
+    async def drive(live):
+        await asked(live, live.change, "lr_texture", 0.03)
+        live.ask(live.start)
+        await until(lambda: live.step >= 2)
+        await asked(live, live.pause)
+        left.append((live.step, fit.snapshot(live.state.fit.mesh)))
+
+    async def look(live):
+        assert live.step == left[0][0] and torch.equal(live.state.fit.mesh.verts, left[0][1].verts)
+        assert live.says == f"Goes on from the checkpoint of step {live.step}."
+        assert live.controls.lr_texture == 0.03
+        await asked(live, live.keep_this)
+        live.ask(live.start)
+        await until(lambda: live.step > left[0][0])
+
+    left = []
+    config = replace(CONFIG, steps=500)
+    driven(setup, tmp_path, drive, config)
+    driven(setup, tmp_path, look, config)
+
+
+def test_a_step_that_fails_leaves_the_state_before_it_and_living_buttons(setup, tmp_path):
+    async def drive(live):
+        await asked(live, live.one_step)
+        before = live.state.fit.mesh.verts.clone()
+        live.controls.w_alpha = float("nan")
+        live.ask(live.start)
+        await until(lambda: live.says)
+        assert "is not finite" in live.says and "back at step 1" in live.says and not live.running
+        assert torch.equal(live.state.fit.mesh.verts, before)
+        live.controls.w_alpha = 1.0
+        await asked(live, live.one_step)
+        assert live.step == 2
+
+    driven(setup, tmp_path, drive)
+
+
+class Folder:
+    def __init__(self, path):
+        self.path = path
+
+    def folder(self, name):
+        return self.path / name
+
+    def progress(self, share, what):
+        pass
+
+    def overdue(self):
+        return False
+
+
+def test_the_cell_shows_one_panel_however_often_it_runs_and_returns_what_was_kept(setup, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "watched", lambda: True)
+    shown = []
+    monkeypatch.setattr("recon_lib.show.panel_widgets.display", lambda what, **options: shown.append(what))
     image = np.zeros((48, 48, 4), np.uint8)
     image[10:40, 10:40] = 255
     photos = Scene(("a",), (image,), camera.orbit(1, 0.3, 5.0, 0.5, 48), np.array([True]), np.array([0.0, 1, 0]))
-    config = fit.FitConfig(steps=steps)
-    return panel.drive(setup, config, fit.Controls(config), cpu, photos, object.__new__(Stage))
 
+    async def cells():
+        for _ in range(2):
+            with pytest.raises(panel.NotYet, match="press start"):
+                panel.fitted(setup, CONFIG, cpu, photos, Folder(tmp_path))
+        widgets = panel._open[tmp_path / live_fits.NAME]
+        assert shown[0] is shown[2] is widgets.widget
+        await asked(widgets.live, widgets.live.one_step)
+        await asked(widgets.live, widgets.live.keep_this)
+        assert "kept step 1, chosen by hand" in widgets.state.value and "cells below" in widgets.says.value
+        result = panel.fitted(setup, CONFIG, cpu, photos, Folder(tmp_path))
+        with pytest.raises(panel.NotYet):
+            panel.fitted(setup, replace(CONFIG, seed=1), cpu, photos, Folder(tmp_path))
+        assert panel._open.pop(tmp_path / live_fits.NAME) is not widgets
+        return result
 
-def test_the_panel_waits_for_start_and_then_does_the_same_steps_as_the_loop(setup, monkeypatch):
-    async def watch():
-        shown = shown_panel(setup, monkeypatch)
-        await asyncio.sleep(0.3)
-        before = len(shown.result.history)
-        shown._on_toggle(None)
-        return before, await shown.finished()
-
-    before, found = asyncio.run(watch())
-    assert before <= 1 and len(found.history) >= 30 and found.error == ""
-    config = fit.FitConfig(steps=30)
-    loop = headless.run_to_end(refine.run(setup, config, cpu), 30, silent)
-    assert torch.equal(found.mesh.verts, loop.mesh.verts) and found.kept.step == loop.kept.step
-    assert found.validation == loop.validation and [step for step, _ in loop.validation] == [0, 30]
-
-
-def test_stop_and_keep_keeps_the_state_that_was_stopped_at_if_it_is_the_best(setup, monkeypatch):
-    async def watch():
-        shown = shown_panel(setup, monkeypatch, 1000)
-        shown._on_toggle(None)
-        while not shown.result.history or shown.result.history[-1][0] < 12:
-            await asyncio.sleep(0.01)
-        shown._on_keep(None)
-        return await shown.finished()
-
-    found = asyncio.run(watch())
-    assert found.kept.step == found.history[-1][0] < 25
-    assert found.kept.psnr_db > found.kept.given_psnr_db
+    assert asyncio.run(cells()).kept.step == 1
 
 
 def test_a_run_that_is_overdue_stops_at_once_and_keeps_what_was_best(setup):
-    config = fit.FitConfig(steps=30)
-    asked = iter([False] * 5 + [True])
-    steps = refine.run(setup, config, cpu)
-    found = headless.run_to_end(steps, 30, silent, lambda: next(asked))
-    assert len(found.history) == 5 and found.error == ""
+    asked = iter([False] * 3 + [True])
+    found = headless.run_to_end(refine.run(setup, CONFIG, cpu), 8, silent, lambda: next(asked))
+    assert len(found.history) == 3 and found.error == ""
     assert found.kept.step == 0 and torch.equal(found.mesh.verts, setup.given.verts)
 
 
-def test_a_rate_changed_while_it_runs_is_in_the_record_with_the_step_that_first_used_it(setup, monkeypatch):
-    async def watch():
-        shown = shown_panel(setup, monkeypatch)
-        shown._on_rate("lr_vertex", 0.02)
-        shown._on_rate("lr_vertex", 0.01)
-        shown._on_toggle(None)
-        while not shown.result.history or shown.result.history[-1][0] < 7:
-            await asyncio.sleep(0)
-        step = shown.result.history[-1][0]
-        shown._on_rate("lr_texture", 0.5)
-        return step, await shown.finished()
+def test_a_typed_number_is_taken_exactly_zero_is_zero_and_the_handle_only_follows():
+    wishes = []
+    row = KnobRow("lr", 0.06, 0.0, 1.0, "help", lambda name, value: wishes.append(value))
+    row.field.value = 0.0312
+    row.field.value = 0.0
+    assert wishes == [0.0312, 0.0] and row.field.value == 0.0 and row.slider.value == 0.0
+    row.slider.value = 1.0
+    assert wishes[2:] == [1.0] and row.field.value == 1.0
+    row.show(0.06)
+    assert len(wishes) == 3 and row.field.value == 0.06 and round(row.slider.value, 3) == row.slider.value
 
-    step, found = asyncio.run(watch())
-    assert found.changes == [
-        {"step": 1, "name": "lr_vertex", "value": 0.01},
-        {"step": step + 1, "name": "lr_texture", "value": 0.5},
-    ]
+
+def test_the_panels_checkpoint_is_no_batch_runs():
+    assert live_fits.NAME != checkpoint.NAME

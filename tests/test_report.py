@@ -206,6 +206,41 @@ def test_an_interrupted_run_says_so_above_its_verdict(finished_run):
     assert first.index("The run was interrupted in stage 5_preview") < first.index("All 10 checks")
 
 
+class Obeyed(HTMLParser):
+    """The tags that would run a script of the attacker's."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if "onerror" in dict(attrs):
+            self.found.append(self.get_starttag_text())
+
+
+def test_markup_in_names_parameters_causes_and_outputs_is_shown_and_not_obeyed(finished_run):
+    markup = "<img src=x onerror=hit()>"
+    for folder in ("photos", "renders", "errors"):
+        (finished_run / "metrics" / folder / "bad.png").rename(finished_run / "metrics" / folder / f"{markup}.png")
+    (finished_run / "metrics" / "views.csv").write_text(f"view,psnr_db,ssim\ngood,30.0,0.95\n{markup},22.25,0.85\n")
+    executed(finished_run, "1_ingest", [nbformat.v4.new_output("stream", text=f"photo {markup}")])
+    record = json.loads((finished_run / "run.json").read_text())
+    record |= {"name": markup, "photos": markup, "device": markup}
+    stages = record["stages"]
+    stages["1_ingest"]["parameters"] = {"photos": markup, markup: 3}
+    stages["2_reconviagen"] |= {"backend": markup, "reason": markup}
+    stages["3_nvdiffrec"] |= {"error": markup, "not_written": {markup: markup}}
+    stages["3_nvdiffrec"]["rates_changed"] = [{"step": 40, "name": markup, "value": markup}]
+    (finished_run / "run.json").write_text(json.dumps(record))
+    verdict = verdicts.verdict()
+    verdict["sentence"] = markup
+    (finished_run / "metrics" / "verdict.json").write_text(json.dumps(verdict))
+    text = report.write(finished_run).read_text()
+    assert text.count("onerror=hit()") >= 8  # it was shown
+    assert Obeyed(text).found == []
+
+
 def test_a_file_that_could_not_be_written_is_a_warning_on_the_first_screen(finished_run):
     record = json.loads((finished_run / "run.json").read_text())
     record["stages"]["3_nvdiffrec"]["not_written"] = {"mesh.obj": f"{finished_run}/refined: disk full"}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recon_lib import camera, mesh, render
+from recon_lib.photos import crops
 from recon_lib.photos.crops import Photos
 from recon_lib.raster import cpu
 from recon_lib.refine import refine, scales
@@ -81,7 +82,7 @@ def test_steps_count_on_over_all_scales(ball):
 
 def test_shrunk_photos_see_the_same(ball):
     photos = seen_from_one_side(ball, 96)
-    small = scales.shrink(photos, 2)
+    small = crops.shrink(photos, 2)
     again = render.render(ball, small.cameras, cpu)
     assert (again - small.rgba).abs().mean() < 0.02  # antialiasing is not an area mean
     assert np.allclose(photos.rgba.mean((1, 2)), small.rgba.mean((1, 2)), atol=1e-5)

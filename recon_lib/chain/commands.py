@@ -196,7 +196,8 @@ def run_batch(options: argparse.Namespace) -> int:
     """`recon batch`: runs over many objects."""
     from recon_lib.chain import batch
 
-    return _work_off(options, batch.read(Path(options.batch), _home(options)))
+    path = Path(options.batch)
+    return _work_off(options, batch.read(path, _home(options)), path.stem)
 
 
 def run_sweep(options: argparse.Namespace) -> int:
@@ -204,15 +205,17 @@ def run_sweep(options: argparse.Namespace) -> int:
     from recon_lib.chain import batch
 
     path = Path(options.params)
-    return _work_off(options, batch.sweep(path, options.name or path.stem, options.grid))
+    name = options.name or path.stem
+    return _work_off(options, batch.sweep(path, name, options.grid), name)
 
 
 def _home(options: argparse.Namespace) -> Path:
     return outputs_folder(options).parent
 
 
-def _work_off(options: argparse.Namespace, wanted: dict[str, dict]) -> int:
-    from recon_lib.chain import batch, dispatch
+def _work_off(options: argparse.Namespace, wanted: dict[str, dict], name: str) -> int:
+    """Runs them all, prints their verdicts, and writes the notebook that compares those that are done."""
+    from recon_lib.chain import batch, comparing, dispatch, naming
     from recon_lib.show import tables
 
     outputs = outputs_folder(options)
@@ -224,6 +227,10 @@ def _work_off(options: argparse.Namespace, wanted: dict[str, dict]) -> int:
     scores = [batch.scores(outputs / row.run) for row in rows]
     cells = [(row.run, row.state, *score, row.error or "") for row, score in zip(rows, scores, strict=True)]
     print(tables.Table(cells, ("run", "state", "verdict", "PSNR", "SSIM", "cause")).text())
+    done = [outputs / row.run for row in rows if row.state == "done"]
+    if done:
+        out = outputs / f"{comparing.NAME}-{naming.slug(name)}.ipynb"
+        print(f"comparison: {comparing.execute(done, out, _home(options) / 'notebooks')}")
     return DONE if all(row.state == "done" for row in rows) else FAILED
 
 

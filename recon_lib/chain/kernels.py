@@ -1,8 +1,10 @@
 """Executing one notebook in a kernel of its own: its environment, the progress bar on the console, the GPU memory in use."""
 
 import json
+import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
+from jupyter_core.paths import jupyter_data_dir
+from nbformat.sign import NotebookNotary
 from papermill.engines import papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
@@ -22,6 +27,8 @@ from recon_lib.chain.engine import NAME, PollingEngine
 
 START_S = 120  # seconds within which a kernel must answer
 POLL_S = 0.3  # seconds between two readings of progress.json
+
+log = logging.getLogger(__name__)
 
 
 def execute(copy: Path, **options: Any) -> None:
@@ -37,6 +44,16 @@ def execute(copy: Path, **options: Any) -> None:
         "progress_bar": False,
     }
     papermill.execute_notebook(path, path, **options)
+
+
+def sign(copy: Path) -> None:
+    """Tells this user's JupyterLab that the notebook's outputs are to be trusted; one that is not shows no widget or script."""
+    folder = Path(jupyter_data_dir())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        NotebookNotary(data_dir=str(folder)).sign(nbformat.read(copy, 4))
+    except (OSError, sqlite3.Error) as error:  # its data folder cannot be written, as in some containers
+        log.warning("%s will open untrusted: %s", copy.name, error)
 
 
 class WholeFiles(LocalHandler):

@@ -237,6 +237,7 @@ def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tu
             kernel_env=kernels.environment() | {"RECON_DEADLINE": str(deadline)},
             kernel_log=folder / "kernel.log",
         )
+    kernels.sign(copy)
     entry = records.load(folder)["stages"][stage]
     # sys.exit(0) in a cell ends the notebook there, and papermill calls it a success.
     if entry["state"] != "done":

@@ -41,6 +41,17 @@ def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, pro
     return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
 
 
+def shrink(photos: Photos, times: int) -> Photos:
+    """The photos as means over squares of `times` x `times` pixels."""
+    if times == 1:
+        return photos
+    small = torch.nn.functional.avg_pool2d(photos.rgba.permute(0, 3, 1, 2), times).permute(0, 2, 3, 1).contiguous()
+    height, width = small.shape[1:3]
+    old = photos.cameras.sizes
+    whole = torch.cat([torch.zeros_like(old), old], 1).float()
+    return Photos(small, camera.cropped(photos.cameras, whole, width, height))
+
+
 def own_size(images: tuple[np.ndarray, ...]) -> int:
     """Pixels along a side of most crops in the photos themselves, rounded up to a multiple of MULTIPLE."""
     boxes = np.array([framing.square_box(image[..., 3] / 255, MARGIN) for image in images])

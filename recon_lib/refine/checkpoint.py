@@ -106,7 +106,7 @@ def find(path: Path, identity: str, config: FitConfig, device: torch.device) -> 
     if about["identity"] != identity:
         return Found(None, FitResult(), "The checkpoint is of another fit, so this one starts over.")
     why_not = why_not_extended(config) if about["steps"] != config.steps else ""
-    if why_not or about["step"] > config.steps:
+    if why_not or (about["steps"] != config.steps and about["step"] > config.steps):
         why = why_not or f"it has gone to step {about['step']} already"
         text = f"A fit begun with {about['steps']} steps cannot go on to {config.steps}, as {why}: it starts over."
         return Found(None, FitResult(), text)
@@ -129,7 +129,7 @@ def write(path: Path, identity: str, steps: int, state: RefineState, result: Fit
         "validation": torch.tensor(result.validation, dtype=torch.float64).reshape(-1, 2),
     }
     scores = kept._replace(mesh=None, corrected=None)._asdict()
-    about = {"identity": identity, "steps": steps, "step": state.fit.step, "kept": scores}
+    about = {"identity": identity, "steps": steps, "step": state.fit.step, "kept": scores, "changes": result.changes}
     _save(path, {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, about)
 
 
@@ -159,7 +159,8 @@ def _unpack(tensors: dict[str, Tensor], about: dict, device: torch.device) -> tu
     kept = Kept(**about["kept"] | {"mesh": _mesh(best), "corrected": told})
     history = list(zip(tensors["history.step"].tolist(), tensors["history.losses"].to(device), strict=True))
     validation = [(int(step), psnr_db) for step, psnr_db in tensors["validation"].tolist()]
-    return Saved(begun, kept), FitResult(history=history, validation=validation, kept=kept)
+    result = FitResult(history=history, validation=validation, kept=kept, changes=about["changes"])
+    return Saved(begun, kept), result
 
 
 def _parts(body: Mesh, names: Iterable[str], prefix: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ Axes: B photos, P covered pixels, L losses.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from math import ceil
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -21,10 +21,12 @@ from torch import Tensor
 from recon_lib import mesh as meshes
 from recon_lib import render, threads
 from recon_lib.mesh import Mesh
+from recon_lib.photos import crops
 from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import losses
 from recon_lib.refine.config import BATCH, FitConfig
+from recon_lib.refine.controls import Controls, PhotoOrder
 from recon_lib.refine.corrections import NOTHING, Corrections
 from recon_lib.refine.large_steps import Preconditioner, UniformAdam
 from recon_lib.refine.memory import recall, remember
@@ -60,19 +62,11 @@ def snapshot(mesh: Mesh) -> Mesh:
     return meshes.map_tensors(mesh, torch.clone, meshes.MOVING)
 
 
-class Controls:
-    """The rates that a person may change while the fit runs; the fit reads them before every step."""
-
-    def __init__(self, config: FitConfig):
-        self.lr_vertex = config.lr_vertex
-        self.lr_texture = config.lr_texture
-
-
 def fit(
     photos: Photos, start: Mesh, config: FitConfig, raster: Rasteriser, controls: Controls | None = None,
     first: int = 0, last: int | None = None, corrected: Corrections | None = None, begun: Begun | None = None,
 ) -> Iterator[FitState]:  # fmt: skip
-    """Yields the state after `first` steps, which is `start`, then the state after each step until `last` (None: all).
+    """Yields the state after `first` steps, which is `start`, then after each step until `last` (None: `controls.steps`).
 
     `corrected` are the photos' corrections, which the fit changes; without them photos are taken as they are.
     A fit that was `begun` goes on from its step and its mesh instead of `start`.
@@ -83,8 +77,10 @@ def fit(
     corrected = corrected or Corrections(photos.cameras, NOTHING)
     taken, start = (first, start) if begun is None else (begun.step, begun.mesh)
     generator = torch.Generator(device).manual_seed(config.seed)
-    batch = config.batch or BATCH[device.type]
-    order = order_of_photos(len(photos.cameras), config.steps, batch, config.seed, device)
+    batch = controls.photos_per_step(device)
+    before = int(begun.inside["order.taken"]) if begun else first * batch
+    order = PhotoOrder(len(photos.cameras), config.seed, device, config.steps * batch, before)
+    shown, smaller = photos, 1
     seen, room = views(photos), _room(photos, batch) if device.type == "cuda" else None
     topology, edges = raster.topology(start.faces), meshes.edges(start.faces)
     smooth = Preconditioner(start, config.smoothness)
@@ -99,7 +95,8 @@ def fit(
         return uv + reach * torch.randn(uv.shape, generator=generator, device=device)
 
     def inside() -> dict[str, Tensor]:
-        return moves.tensors() | corrected.tensors() | {"generator": generator.get_state()}
+        kept = {"generator": generator.get_state(), "order.taken": torch.tensor(order.taken)}
+        return moves.tensors() | corrected.tensors() | kept
 
     if begun is not None:
         moves.load(begun.inside)
@@ -107,20 +104,31 @@ def fit(
         generator.set_state(begun.inside["generator"])
     yield FitState(taken, _detach(start), torch.full((len(LOSSES),), torch.nan), corrected, inside)
     verts = start.verts
-    for step in range(taken + 1, (config.steps if last is None else last) + 1):
+    for step in count(taken + 1):
+        if step > (controls.steps if last is None else last):
+            return
+        if (batch, smaller) != (
+            now := (controls.photos_per_step(device), controls.times_smaller(photos.rgba.shape[2]))
+        ):
+            batch, smaller = now
+            shown = crops.shrink(photos, smaller)
+            seen, room = views(shown), _room(shown, batch) if room else None
         if controls.lr_vertex > 0 and not verts.requires_grad:
             verts = smooth.to_verts(u)
         mesh = replace(mesh, verts=verts)
-        chosen = order[(step - 1) * batch : step * batch]
+        chosen = order.take(batch)
         view = corrected.views(select_views(seen, chosen), chosen)
-        rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if config.w_smooth else None)
+        rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if controls.w_smooth else None)
         rgba = corrected.brightened(rendering.rgba, chosen)
-        pixels, true = rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
+        pixels, true = rgba.reshape(-1, 4), shown.rgba[chosen].reshape(-1, 4)
         colour, alpha = image_losses(pixels, true, room is None, generator)
-        terms = {"colour": (1.0, colour), "alpha": (config.w_alpha, alpha)}
-        terms |= _material_terms(mesh, rendering.covered, config)
+        terms = {"colour": (1.0, colour), "alpha": (controls.w_alpha, alpha)}
+        terms |= _material_terms(mesh, rendering.covered, controls, config.w_occlusion)
         if config.w_laplacian:
-            terms["laplacian"] = config.w_laplacian * (1 - step / config.steps), losses.laplacian_energy(verts, edges)
+            terms["laplacian"] = (
+                config.w_laplacian * max(0.0, 1 - step / config.steps),
+                losses.laplacian_energy(verts, edges),
+            )
         loss = sum((weight * value for weight, value in terms.values()), none)
         if corrected.adam:
             loss = loss + corrected.pull()
@@ -129,11 +137,11 @@ def fit(
         loss.backward()
         finite &= moves.finite(loss)
         is_asked = device.type == "cpu" or step % CHECK_EVERY == 0
-        if room and is_asked and rendering.covered.pixel[-1] < photos.rgba[chosen, ..., 0].numel():
+        if room and is_asked and rendering.covered.pixel[-1] < shown.rgba[chosen, ..., 0].numel():
             room = int(MARGIN * room)  # all slots were taken, so some pixels may have been dropped
         if is_asked and not finite:
             raise FloatingPointError(_describe_not_finite(step, loss, controls))
-        rate = min(1, (step - first) / max(config.warmup, 1)) * config.decay ** (step / config.steps)
+        rate = min(1, (step - first) / max(config.warmup, 1)) * config.decay ** min(1, step / config.steps)
         moves.step(rate, controls)
         corrected.step(rate)
         verts = smooth.to_verts(u) if controls.lr_vertex > 0 else verts.detach()
@@ -146,13 +154,6 @@ def _describe_not_finite(step: int, loss: Tensor, controls: Controls) -> str:
         f"step {step}: loss {loss.item():.4g} or a gradient is not finite, need finite; the last good state is kept. Lower "
         f"lr_vertex ({controls.lr_vertex:g}) or lr_texture ({controls.lr_texture:g})"
     )
-
-
-def order_of_photos(count: int, steps: int, batch: int, seed: int, device: torch.device) -> Tensor:
-    """The photos of all steps as indices, one shuffle of all photos after another; the same on every device."""
-    generator = torch.Generator().manual_seed(seed)
-    shuffles = ceil(steps * batch / count) + 1
-    return torch.cat([torch.randperm(count, generator=generator) for _ in range(shuffles)]).to(device)
 
 
 def views(photos: Photos) -> Views:
@@ -190,14 +191,12 @@ class _Movers:
     """The optimisers, one per parameter, and the ranges to which the parameters are clamped."""
 
     def __init__(self, u: Tensor, mesh: Mesh, config: FitConfig):
-        self.u, self.mesh, self.config = u, mesh, config
-        # The mean of more photos has less noise, so its steps may be longer (Krizhevsky 2014, section 5: by the square root).
-        self.per_photo = ((config.batch or BATCH[u.device.type]) / BATCH["cpu"]) ** 0.5
+        self.u, self.mesh = u, mesh
         self.vertex = UniformAdam(u)
-        self.rates = {"texture": config.lr_texture}
+        self.units = {"texture": 1.0}  # what a rate of 1 is worth
         if mesh.light is not None:
-            self.rates |= {"material": config.lr_material, "light": config.lr_light * mesh.light.detach().mean().item()}
-        self.adam = torch.optim.Adam([{"params": [_leaf(mesh, name)], "name": name} for name in self.rates], fused=True)
+            self.units |= {"material": 1.0, "light": mesh.light.detach().mean().item()}
+        self.adam = torch.optim.Adam([{"params": [_leaf(mesh, name)], "name": name} for name in self.units], fused=True)
 
     def forget(self) -> None:
         self.u.grad = None
@@ -210,9 +209,9 @@ class _Movers:
         return torch.isfinite(total if self.u.grad is None else total + self.u.grad.sum())
 
     def tensors(self) -> dict[str, Tensor]:
-        """All parameters, what the optimisers remember, and the rates that the start decided."""
+        """All parameters, what the optimisers remember, and the units that the start decided."""
         found = {f"vertex.{name}": torch.as_tensor(getattr(self.vertex, name)) for name in ("first", "second", "count")}
-        found |= {f"{name}.rate": torch.tensor(rate, dtype=torch.float64) for name, rate in self.rates.items()}
+        found |= {f"{name}.unit": torch.tensor(unit, dtype=torch.float64) for name, unit in self.units.items()}
         return found | {"vertex.value": self.u} | remember(self.adam, self._leaves())
 
     @torch.no_grad()
@@ -221,18 +220,21 @@ class _Movers:
         self.u.copy_(tensors["vertex.value"])
         self.vertex.first, self.vertex.second = (tensors[f"vertex.{n}"].to(self.u.device) for n in ("first", "second"))
         self.vertex.count = int(tensors["vertex.count"])
-        self.rates = {name: tensors[f"{name}.rate"].item() for name in self.rates}
+        self.units = {name: tensors[f"{name}.unit"].item() for name in self.units}
         recall(self.adam, self._leaves(), tensors)
 
     def _leaves(self) -> dict[str, Tensor]:
-        return {name: _leaf(self.mesh, name) for name in self.rates}
+        return {name: _leaf(self.mesh, name) for name in self.units}
 
     @torch.no_grad()
     def step(self, rate: float, controls: Controls) -> None:
         if self.u.grad is not None:
-            self.vertex.step(controls.lr_vertex * self.per_photo * rate)
+            # The mean of more photos has less noise, so its steps may be longer (Krizhevsky 2014, section 5: by the root).
+            per_photo = (controls.photos_per_step(self.u.device) / BATCH["cpu"]) ** 0.5
+            self.vertex.step(controls.lr_vertex * per_photo * rate)
+        asked = {"texture": controls.lr_texture, "material": controls.lr_material, "light": controls.lr_light}
         for group in self.adam.param_groups:
-            group["lr"] = rate * (controls.lr_texture if group["name"] == "texture" else self.rates[group["name"]])
+            group["lr"] = rate * (asked[group["name"]] * self.units[group["name"]])
         self.adam.step()
         self.mesh.texture.clamp_(0, 1)
         if self.mesh.light is not None:
@@ -264,15 +266,15 @@ def _blend_over(rgba: Float[Tensor, "4 P"], background: Float[Tensor, "3 P"]) ->
     return rgba[:3] + (1 - rgba[3:]) * background
 
 
-def _material_terms(mesh: Mesh, covered: Covered, config: FitConfig) -> dict:
+def _material_terms(mesh: Mesh, covered: Covered, controls: Controls, w_occlusion: float) -> dict:
     """Name to (weight, value) of the terms that keep material and light plausible; empty for an unlit mesh."""
     if mesh.light is None:
         return {}
     terms = {}
-    if config.w_smooth:
-        terms["smooth"] = config.w_smooth, covered.material_difference
-    if config.w_occlusion:
-        terms["occlusion"] = config.w_occlusion, 1 - covered.material.values[:, 0].mean()
-    if config.w_white:
-        terms["white"] = config.w_white, losses.whiteness(mesh.light)
+    if controls.w_smooth:
+        terms["smooth"] = controls.w_smooth, covered.material_difference
+    if w_occlusion:
+        terms["occlusion"] = w_occlusion, 1 - covered.material.values[:, 0].mean()
+    if controls.w_white:
+        terms["white"] = controls.w_white, losses.whiteness(mesh.light)
     return terms

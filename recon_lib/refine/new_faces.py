@@ -19,6 +19,7 @@ from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit, losses
 from recon_lib.refine.config import BATCH, IsosurfaceConfig
+from recon_lib.refine.controls import PhotoOrder
 from recon_lib.refine.large_steps import UniformAdam
 from recon_lib.surface import simplify
 
@@ -150,9 +151,9 @@ def fit_isosurface(
 
     seen = fit.views(photos)
     batch = config.batch or BATCH[device.type]
-    order = fit.order_of_photos(len(photos.cameras), config.steps, batch, config.seed, device)
+    order = PhotoOrder(len(photos.cameras), config.seed, device, config.steps * batch)
     for step in range(1, config.steps + 1):
-        chosen = order[(step - 1) * batch : step * batch]
+        chosen = order.take(batch)
         body, deviation = surface.mesh(training=True)
         body = Mesh(body.verts, body.faces, light=worn.light)
         rendering = render.surfaces(body, fit.select_views(seen, chosen), raster, material=worn.at, aside=aside)

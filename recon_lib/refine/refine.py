@@ -24,8 +24,9 @@ from recon_lib.raster import cpu
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import corrections, fit, new_faces, scales
 from recon_lib.refine.config import BATCH, FitConfig, IsosurfaceConfig
+from recon_lib.refine.controls import Controls
 from recon_lib.refine.corrections import Told
-from recon_lib.refine.fit import Begun, Controls, FitState
+from recon_lib.refine.fit import Begun, FitState
 from recon_lib.surface import placement, projection, unseen, uv
 
 ONE_IN = 8  # one photo in this many is used for validation and not shown to the fit
@@ -57,6 +58,7 @@ class Kept(NamedTuple):
     given_psnr_db: float  # of the mesh as given
     quality_db: float  # by which the best is chosen (`projection.Explained`)
     corrected: Told | None = None  # how the photos were corrected by then; None at step 0
+    by_hand: bool = False  # a person chose this state, which need not be the best
 
 
 class Saved(NamedTuple):
@@ -178,8 +180,9 @@ def run(
     elif setup.validation:
         given = projection.explain(setup.given, setup.validation, raster)
         kept = Kept(0, setup.given, given.psnr_db, given.psnr_db, given.quality_db)
+    controls = controls or Controls(config)
     for state in _steps(setup, config, raster, controls, saved.begun if saved else None):
-        is_due = state.step > 0 and (state.step % VALIDATE_EVERY == 0 or state.step == config.steps)
+        is_due = state.step > 0 and (state.step % VALIDATE_EVERY == 0 or state.step == controls.steps)
         psnr_db = kept.psnr_db if state.step == 0 else torch.nan
         if is_due or not setup.validation:
             kept, psnr_db = validate(setup, state, kept, raster)
@@ -234,6 +237,9 @@ def gain_sentence(kept: Kept) -> str:
     """One sentence: how much refinement improved the mesh."""
     if kept.psnr_db != kept.psnr_db:
         return f"Kept step {kept.step}, the last: too few photos to keep any for validation."
+    if kept.by_hand:
+        gain = f"{kept.given_psnr_db:.2f} to {kept.psnr_db:.2f} dB"
+        return f"Kept step {kept.step}, chosen by hand: {gain} on the validation photos."
     if kept.step == 0:
         return f"Refinement did not help: no step beat the mesh as given, {kept.given_psnr_db:.2f} dB, which is kept."
     gain = f"{kept.given_psnr_db:.2f} to {kept.psnr_db:.2f} dB"
@@ -242,7 +248,7 @@ def gain_sentence(kept: Kept) -> str:
 
 def reading(kept: Kept, validation: list[tuple[int, float]]) -> str:
     """Sentences for the notebook's Reading: the gain, and whether more steps may help; `validation` has (step, PSNR in dB)."""
-    if not validation:
+    if not validation or kept.by_hand:
         return gain_sentence(kept)
     if len(validation) < 3:
         return f"{gain_sentence(kept)} It was measured at too few steps to say whether more would help."

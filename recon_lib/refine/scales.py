@@ -10,14 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon_lib import camera, mesh, render
+from recon_lib import mesh, render
 from recon_lib.mesh import Mesh
+from recon_lib.photos import crops
 from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit
 from recon_lib.refine.config import FitConfig
+from recon_lib.refine.controls import Controls
 from recon_lib.refine.corrections import NOTHING, Corrections, Wanted
-from recon_lib.refine.fit import Begun, Controls, FitState
+from recon_lib.refine.fit import Begun, FitState
 from recon_lib.surface import subdivide, uv
 
 TEXELS_PER_PIXEL = 2.0  # the texture's side over the photos' side: the atlas holds all sides and gaps, a photo one side
@@ -35,8 +37,9 @@ def fit_scales(
 ) -> Iterator[FitState]:
     """Yields the states of `fit.fit` at each of `config.scales` scales, coarsest first. `photos` have the finest scale.
 
-    `asked` says which corrections of the photos are fitted, through all scales. The steps are shared out evenly. A fit
-    that was `begun` goes on after its step. Raises ValueError for photos whose size the scales do not divide.
+    `asked` says which corrections of the photos are fitted, through all scales. The steps are shared out evenly; those beyond
+    `config.steps` (`controls`) are at the finest scale. A fit that was `begun` goes on after its step. Raises ValueError for
+    photos whose size the scales do not divide.
     """
     size, coarsest = photos.rgba.shape[2], 2 ** (config.scales - 1)
     if size % coarsest:
@@ -47,27 +50,17 @@ def fit_scales(
     corrected = Corrections(photos.cameras, asked)
     for scale in range(config.scales):
         first, last = (config.steps * k // config.scales for k in (scale, scale + 1))
-        if last < taken:
+        is_last = scale == config.scales - 1
+        if last < taken and not is_last:
             continue
-        shown = shrink(photos, 2 ** (config.scales - 1 - scale))
+        shown = crops.shrink(photos, 2 ** (config.scales - 1 - scale))
         here = begun if first < taken else None
         if scale and here is None:
             start = finer(start, shown, raster)
-        for state in fit.fit(shown, start, config, raster, controls, first, last, corrected, here):
+        for state in fit.fit(shown, start, config, raster, controls, first, None if is_last else last, corrected, here):
             if state.step > max(first, taken) or (scale == 0 and here is None):
                 yield state
         start = fit.snapshot(state.mesh)
-
-
-def shrink(photos: Photos, times: int) -> Photos:
-    """The photos as means over squares of `times` x `times` pixels."""
-    if times == 1:
-        return photos
-    small = torch.nn.functional.avg_pool2d(photos.rgba.permute(0, 3, 1, 2), times).permute(0, 2, 3, 1).contiguous()
-    height, width = small.shape[1:3]
-    old = photos.cameras.sizes
-    whole = torch.cat([torch.zeros_like(old), old], 1).float()
-    return Photos(small, camera.cropped(photos.cameras, whole, width, height))
 
 
 def finer(body: Mesh, photos: Photos, raster: Rasteriser) -> Mesh:

@@ -80,16 +80,17 @@ def read(path: Path) -> Foreign:
     if path.suffix.lower() in (".glb", ".gltf"):
         _check_gltf(path)
     nearby = Nearby(path)
-    try:
-        loaded = trimesh.load_scene(path, process=False, resolver=nearby)
-    except Exception as error:  # trimesh raises whatever its reader of the kind stumbles over
-        raise ValueError(f"{path}: cannot be read as {path.suffix}: {type(error).__name__}: {error}") from error
-    bodies = [body for body in loaded.dump() if isinstance(body, trimesh.Trimesh) and len(body.faces)]
-    if not bodies:
-        raise ValueError(f"{path}: no triangles, needed a mesh")
-    notes = [f"{name} is named and not there, so its image or material is missing." for name in nearby.missing]
+    notes: list[str] = []
     linear = path.suffix.lower() in (".glb", ".gltf")
-    parts = [_part(body, linear, notes) for body in bodies]
+    try:
+        loaded = trimesh.load_scene(path, process=False, resolver=nearby).dump()
+        bodies = [body for body in loaded if isinstance(body, trimesh.Trimesh) and len(body.faces)]
+        parts = [_part(body, linear, notes) for body in bodies]
+    except Exception as error:  # trimesh and Pillow raise whatever they stumble over
+        raise ValueError(f"{path}: cannot be read as {path.suffix}: {type(error).__name__}: {error}") from error
+    if not parts:
+        raise ValueError(f"{path}: no triangles, needed a mesh")
+    notes += [f"{name} is named and not there, so its image or material is missing." for name in nearby.missing]
     return Foreign(_joined(parts), all(part.uvs is not None for part in parts), tuple(dict.fromkeys(notes)))
 
 
@@ -101,10 +102,9 @@ def _check_gltf(path: Path) -> None:
             raise ValueError(f"{path}: not a GLB file, it does not begin with `glTF`")
         content = content[20 : 20 + struct.unpack("<I", content[12:16])[0]]
     try:
-        tree = json.loads(content)
-    except ValueError as error:
+        required = set(json.loads(content).get("extensionsRequired", ()))
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise ValueError(f"{path}: not glTF, its JSON is damaged: {error}") from error
-    required = set(tree.get("extensionsRequired", ()))
     if DRACO in required and importlib.util.find_spec("DracoPy") is None:
         raise ValueError(f"{path}: compressed by Draco ({DRACO}), which needs `pip install dracopy`")
     unread = sorted(name for name in required - READ if not name.startswith("KHR_materials_"))
@@ -115,6 +115,8 @@ def _check_gltf(path: Path) -> None:
 def _part(body: trimesh.Trimesh, linear: bool, notes: list[str]) -> Part:
     """`linear`: the colours of materials and vertices are linear light, as in glTF."""
     verts, faces = np.array(body.vertices, np.float32), np.array(body.faces, np.int64)
+    if faces.min() < 0 or faces.max() >= len(verts):
+        raise ValueError(f"faces name vertices {faces.min()} to {faces.max()}, needed 0 to {len(verts) - 1}")
     visual = body.visual
     if isinstance(visual, TextureVisuals):
         material = visual.material

@@ -27,7 +27,12 @@ def stand_upright(mesh: Mesh, up: np.ndarray) -> Mesh:
 
     `up` is the world's up vector (3).
     """
-    turned = transform(mesh, torch.from_numpy(frames.up_to_y(up)).float())
-    T = frames.unit_frame(turned.verts)
+    return transform(mesh, upright_frame(mesh, up))
+
+
+def upright_frame(mesh: Mesh, up: np.ndarray) -> Float[Tensor, "4 4"]:
+    """`T_upright_world`: the similarity by which `stand_upright` moves the mesh."""
+    T_turned_world = torch.from_numpy(frames.up_to_y(up)).float()
+    T = frames.unit_frame(mesh.verts @ T_turned_world[:3, :3].T)
     T[:3] /= 2
-    return transform(turned, T)
+    return T @ T_turned_world

@@ -1,0 +1,216 @@
+"""A 3-D view to look at a finished mesh closely, in a live notebook: its surface in several ways, and the photos around it.
+
+The mouse orbits. The photos stand on the frusta of their cameras; a click on one, or its name in the list, shows the mesh
+through that camera over the photo. A mesh with more than MOST_FACES is decimated for the view. Exported HTML shows nothing of
+it; the notebook has stills beside it. In three.js texture rows start at v = 0, so glTF's coordinates hold as they are.
+"""
+
+import warnings
+from math import atan, degrees
+
+import ipywidgets
+import numpy as np
+import pythreejs as three
+import torch
+from matplotlib import colormaps
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from recon_lib import camera
+from recon_lib.mesh import Mesh, vertex_normals
+from recon_lib.photos.scene import Scene
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.show import surface_maps
+from recon_lib.surface import bake, meshio, placement, simplify
+from recon_lib.verdict.images import ERROR_SHOWN
+
+MOST_FACES = 50_000
+MOST_FRUSTA = 48  # of more photos, as many evenly spread ones are drawn
+THUMBNAIL, BEHIND = 96, 800  # pixels along a photo's long side, on its frustum and behind the mesh
+FRUSTUM = 0.2  # depth of a frustum, as a share of its camera's distance
+OVERLAID = 0.6  # opacity with which the mesh is first shown over a photo
+SEEN_SHOWN = 8  # photos that give the brightest colour
+START = (1.2, 0.9, 2.2)  # of the eye; the mesh is y up, in the sphere of radius 0.5
+MODES = ("texture", "wireframe", "normals", "photos that see it", "error")
+
+
+class Inspector:
+    """The view and its controls: `widget`."""
+
+    def __init__(self, mesh: Mesh, photos: Scene, raster: Rasteriser, before: Mesh | None = None, size=(760, 520)):
+        """`mesh` and the earlier mesh `before` are in the world, as the photos' cameras are."""
+        T = placement.upright_frame(mesh, photos.up)
+        self.photos, self.cameras = photos, None if photos.cameras is None else camera.moved(photos.cameras, T)
+        self.mesh = _light(placement.transform(mesh, T), raster)
+        self.raster, self.size = raster, size
+        self.bodies: dict[str, three.Mesh] = {}
+        self.maps: surface_maps.SurfaceMaps | None = None
+        self.left, self.right = three.Plane((-1, 0, 0), 1.0), three.Plane((1, 0, 0), 1.0)
+        self.eye = three.PerspectiveCamera(fov=26, aspect=size[0] / size[1], position=START, near=0.02, far=30)
+        self.orbit = three.OrbitControls(controlling=self.eye)
+        self.frusta, self.behind = three.Group(), three.Group()
+        self.scene = three.Scene(children=[self.eye, self.frusta, self.behind], background="#ffffff")
+        self.picker = three.Picker(controlling=self.frusta, event="click")
+        self.view = three.Renderer(
+            camera=self.eye, scene=self.scene, controls=[self.orbit, self.picker], width=size[0], height=size[1],
+            localClippingEnabled=True,
+        )  # fmt: skip
+        self.before = None
+        if before is not None:
+            self.before = self._body(_light(placement.transform(before, T), raster), "texture", self.left)
+            self.scene.children = [*self.scene.children, self.before]
+        known = self.cameras is not None
+        modes = MODES if known else MODES[:3]
+        self.mode = ipywidgets.Dropdown(options=modes, description="surface", layout={"width": "220px"})
+        self.opacity = ipywidgets.FloatSlider(1.0, min=0, max=1, step=0.05, description="opacity")
+        self.cut = ipywidgets.FloatSlider(0.0, min=0, max=1, step=0.01, description="before")
+        names = [("free view", ""), *((name, name) for name in photos.names)] if known else [("free view", "")]
+        self.through = ipywidgets.Dropdown(options=names, description="through", layout={"width": "260px"})
+        self.cameras_shown = ipywidgets.ToggleButton(known, description="cameras", layout={"width": "auto"})
+        self.says = ipywidgets.HTML()
+        self.mode.observe(lambda change: self._show(change["new"]), "value")
+        self.opacity.observe(lambda change: self._fade(change["new"]), "value")
+        self.cut.observe(lambda change: self._move_cut(change["new"]), "value")
+        self.through.observe(lambda change: self._look_through(change["new"]), "value")
+        self.cameras_shown.observe(lambda change: setattr(self.frusta, "visible", change["new"]), "value")
+        self.picker.observe(self._picked, "object")
+        if known:
+            self._draw_frusta()
+        self._show(MODES[0])
+        self._move_cut(0.0)
+        rows = [[self.mode, self.through, self.cameras_shown], [self.opacity, *([self.cut] if before else [])]]
+        self.widget = ipywidgets.VBox([*(ipywidgets.HBox(row) for row in rows), self.view, self.says])
+        self.widget.add_class("recon-inspector")
+
+    def _show(self, mode: str) -> None:
+        """Shows the surface in one of MODES; each is made when it is first asked for."""
+        if mode not in self.bodies:
+            self.says.value = "one moment…"
+            self.bodies[mode] = self._body(self.mesh, mode, self.right)
+            self.scene.children = [*self.scene.children, self.bodies[mode]]
+        for name, body in self.bodies.items():
+            body.visible = name == mode
+        self._fade(self.opacity.value)
+        self.says.value = {
+            MODES[3]: f"dark blue: no photo, yellow: {SEEN_SHOWN} photos or more",
+            MODES[4]: f"black: none, light yellow: {ERROR_SHOWN:g} and more of 1; grey: no photo shows it",
+        }.get(mode, f"{len(self.mesh.faces)} faces")
+
+    def _body(self, mesh: Mesh, mode: str, plane: three.Plane) -> three.Mesh:
+        faces = mesh.faces.long()
+        parts = {"position": mesh.verts[faces], "uv": mesh.uvs[mesh.uv_faces.long()]}
+        look = {
+            "side": "DoubleSide" if mode == "wireframe" else "FrontSide",
+            "clippingPlanes": [plane],
+            "transparent": True,
+        }
+        if mode == "normals":
+            parts["normal"] = vertex_normals(mesh.verts, mesh.faces)[faces]
+            material = three.MeshNormalMaterial(**look)
+        elif mode in MODES[3:]:
+            parts["color"] = self._face_colours(mode)[:, None].expand(-1, 3, -1)
+            material = three.MeshBasicMaterial(vertexColors="VertexColors", **look)
+        else:
+            picture = np.asarray(meshio.texture_image(mesh).convert("RGBA"))
+            only = {"wireframe": True, "color": "#335"} if mode == "wireframe" else {"map": _texture(picture)}
+            material = three.MeshBasicMaterial(**only, **look)
+        flat = {name: part.reshape(-1, part.shape[-1]).float().numpy() for name, part in parts.items()}
+        return three.Mesh(_geometry(flat), material)
+
+    def _face_colours(self, mode: str) -> torch.Tensor:
+        if self.maps is None:
+            posed = Scene(self.photos.names, self.photos.images, self.cameras, self.photos.held_out, self.photos.up)
+            self.maps = surface_maps.measure(self.mesh, posed, self.raster)
+        if mode == MODES[3]:
+            seen = (self.maps.seen / SEEN_SHOWN).clamp(0, 1).numpy()
+            return torch.from_numpy(colormaps["cividis"](seen)[:, :3])
+        share = (self.maps.error / ERROR_SHOWN).clamp(0, 1)
+        colours = torch.from_numpy(colormaps["inferno"](share.nan_to_num().numpy())[:, :3])
+        return torch.where(share.isnan()[:, None], 0.7, colours)
+
+    def _fade(self, opacity: float) -> None:
+        for body in filter(None, (*self.bodies.values(), self.before)):
+            body.material.opacity = opacity
+
+    def _move_cut(self, share: float) -> None:
+        """Shows the earlier mesh in this share of the width, from the left."""
+        x = -0.55 + 1.1 * share
+        self.right.constant, self.left.constant = -x, x
+        if self.before is not None:
+            self.before.visible = share > 0
+
+    def _draw_frusta(self) -> None:
+        count = len(self.photos.names)
+        for i in np.unique(np.linspace(0, count - 1, min(count, MOST_FRUSTA)).astype(int)):
+            eye = self.cameras.T_world_cam[i, :3, 3].numpy()
+            corners = self._corners(i, FRUSTUM * float(np.linalg.norm(eye)))
+            rim = np.concatenate([corners, np.roll(corners, -1, 0)], 1).reshape(-1, 3)
+            rays = np.stack([corners, np.broadcast_to(eye, corners.shape)], 1).reshape(-1, 3)
+            colour = "#ff7f0e" if self.photos.held_out[i] else "#1f77b4"
+            lines = three.LineSegments(
+                _geometry({"position": np.concatenate([rim, rays])}), three.LineBasicMaterial(color=colour)
+            )
+            photo = self._quad(i, corners, THUMBNAIL)
+            photo.name = self.photos.names[i]
+            self.frusta.add([lines, photo])
+
+    def _corners(self, i: int, depth: float) -> np.ndarray:
+        """The corners of a photo's picture at a depth before its camera: top left, top right, bottom right, bottom left."""
+        width, height = self.cameras.sizes[i].tolist()
+        fx, fy, cx, cy = self.cameras.intrinsics[i].tolist()
+        ends = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+        p_cam = np.column_stack([(ends[:, 0] - cx) / fx, (cy - ends[:, 1]) / fy, -np.ones(4)]) * depth
+        T = self.cameras.T_world_cam[i].double().numpy()
+        return p_cam @ T[:3, :3].T + T[:3, 3]
+
+    def _quad(self, i: int, corners: np.ndarray, side: int) -> three.Mesh:
+        small = Image.fromarray(self.photos.images[i])
+        small.thumbnail((side, side))
+        white = Image.new("RGBA", small.size, "white")
+        picture = np.asarray(Image.alpha_composite(white, small))
+        order = [0, 3, 2, 0, 2, 1]
+        uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])[order]
+        material = three.MeshBasicMaterial(map=_texture(picture), side="DoubleSide")
+        return three.Mesh(_geometry({"position": corners[order], "uv": uv}), material)
+
+    def _picked(self, change: dict) -> None:
+        name = getattr(change["new"], "name", "")
+        if name in self.photos.names:
+            self.through.value = name
+
+    def _look_through(self, name: str) -> None:
+        """Puts the eye where a photo was taken, the photo behind the mesh; an empty name gives the eye back to the mouse."""
+        self.frusta.visible = self.cameras_shown.value and not name
+        if not name:
+            self.behind.children, self.opacity.value = [], 1.0
+            self.eye.fov, self.eye.position = 26, START
+            self.eye.lookAt((0, 0, 0))
+            self.view.controls = [self.orbit, self.picker]
+            return
+        self.opacity.value = min(self.opacity.value, OVERLAID)
+        i = self.photos.names.index(name)
+        T = self.cameras.T_world_cam[i].double().numpy()
+        far = float(np.linalg.norm(T[:3, 3])) + 0.6
+        self.behind.children = [self._quad(i, self._corners(i, far), BEHIND)]
+        height, fy = self.cameras.sizes[i, 1].item(), self.cameras.intrinsics[i, 1].item()
+        self.view.controls = []
+        self.eye.fov = degrees(2 * atan(1.05 * height / 2 / fy))
+        self.eye.position = tuple(T[:3, 3].tolist())
+        self.eye.quaternion = tuple(Rotation.from_matrix(T[:3, :3]).as_quat().tolist())
+
+
+def _light(mesh: Mesh, raster: Rasteriser) -> Mesh:
+    """The mesh as the view draws it: its light in its texture, and few enough faces."""
+    return simplify.decimated_copy(bake.bake_light(mesh, raster), MOST_FACES, 1024, raster)
+
+
+def _texture(picture: np.ndarray) -> three.DataTexture:
+    return three.DataTexture(data=np.ascontiguousarray(picture), format="RGBAFormat", type="UnsignedByteType",
+                             magFilter="LinearFilter", minFilter="LinearFilter")  # fmt: skip
+
+
+def _geometry(parts: dict[str, np.ndarray]) -> three.BufferGeometry:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # traittypes warns of the dtype of every attribute
+        attributes = {name: three.BufferAttribute(part.astype(np.float32)) for name, part in parts.items()}
+        return three.BufferGeometry(attributes=attributes)
