@@ -320,6 +320,14 @@ def test_every_score_of_a_view_stands_under_its_own_name():
         assert shown.rows[0][shown.header.index(name)] == getattr(verdicts.score(), key), name
 
 
+def test_a_verdict_of_an_earlier_form_is_shown_as_far_as_it_goes(finished_run):
+    path = finished_run / "metrics" / "verdict.json"
+    old = ("status", "reason", "views", "view_count", "checks", "coarse", *verdicts.score()._asdict())
+    path.write_text(json.dumps({name: verdicts.verdict()[name] for name in old}))
+    text = report.write(finished_run).read_text()
+    assert "26.1 dB" in text and "Run stage 4 again" in text and "What the scores are worth" not in text
+
+
 def test_provenance_tells_hashes_versions_seed_and_what_was_asked_beyond_the_defaults(finished_run):
     record = json.loads((finished_run / "run.json").read_text())
     record |= {"inputs": {"a.png": "abcdef0123456789ffff"}, "seed": 7, "versions": {"torch": "2.13.0"}}
