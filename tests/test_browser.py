@@ -189,13 +189,13 @@ INSPECT = """
 import torch
 from recon_lib.photos import scene
 from recon_lib.raster import cpu
-from recon_lib.show import viewer
+from recon_lib.show import close_view
 from recon_lib.surface import meshio, subdivide
 photos, before = scene.load(files.root("outputs/begun/scene")), meshio.load_from(files.root("outputs/begun"), "coarse/mesh.glb")
 mesh = before
 for _ in range(2):
     mesh = subdivide.split(mesh, torch.ones(len(mesh.faces), dtype=torch.bool))
-viewer.inspect(mesh, photos, cpu, before)
+close_view.show(mesh, photos, cpu, before)
 """
 FRAMES = (
     "() => { window.frames_drawn = 0; const draw = () => { frames_drawn++; requestAnimationFrame(draw); }; draw(); }"

@@ -14,7 +14,7 @@ from recon_lib import knobs
 from recon_lib.photos.scene import Scene
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import BEST, LiveFit
-from recon_lib.show import figures, live_pictures, still, viewer
+from recon_lib.show import figures, live_mesh, live_pictures, still
 from recon_lib.show.knob_row import KnobRow
 
 REFRESH_SECONDS = 0.5  # least time between two refreshes
@@ -55,7 +55,7 @@ class PanelWidgets:
         for name, widget in (("batch", self.batch), ("photo_size", self.size)):
             widget.layout.width = "130px"
             widget.observe(lambda change, name=name: live.ask(live.change, name, change["new"]), "value")
-        self.space = viewer.LiveMesh(photos.up)
+        self.space = live_mesh.LiveMesh(photos.up)
         self.snapshots = ipywidgets.Dropdown(options=[0], layout={"width": "90px"})
         self.more = ipywidgets.BoundedIntText(100, min=1, max=1000000, layout={"width": "80px"})
         self.widget = self._laid_out()
