@@ -27,10 +27,12 @@ RUN pip install --no-cache-dir -c constraints/cpu.txt setuptools \
     && torch=$(echo /opt/venv/lib/python3*/site-packages/torch) && rm -r "$torch/include" "$torch/test" \
     && find "$torch/bin" -type f ! -name torch_shm_manager -delete
 COPY pyproject.toml ./
-# The packages before the sources: an empty package is installed in place, and the sources then take its place.
+# The packages before the sources: an empty package is installed in place, and the sources then take its place. Parts of libigl
+# under other licences, which nothing here imports, go.
 RUN mkdir recon_lib && touch recon_lib/__init__.py README.md LICENSE NOTICE \
     && pip install --no-cache-dir --no-compile --no-build-isolation -c constraints/cpu.txt -e '.[cpu]' && pip check \
-    && find /opt/venv -type d '(' -name tests -o -name test ')' -prune -exec rm -r '{}' +
+    && find /opt/venv -type d '(' -name tests -o -name test ')' -prune -exec rm -r '{}' + \
+    && igl=$(echo /opt/venv/lib/python3*/site-packages/igl) && rm -r "$igl/copyleft" "$igl/embree" "$igl/triangle"
 COPY --from=workbench / ./
 # Any user id can write what has to be written: the home, and numba's cache, which is filled here.
 ENV HOME=/home/recon USER=recon LOGNAME=recon NUMBA_CACHE_DIR=/var/cache/recon RECON_PURPOSE=cpu
@@ -81,7 +83,8 @@ ARG RECON_UID=1000
 ARG RECON_GID=1000
 COPY pyproject.toml ./
 RUN mkdir recon_lib && touch recon_lib/__init__.py README.md LICENSE NOTICE \
-    && pip install --no-cache-dir --no-build-isolation -c constraints/gpu.txt -e '.[gpu]' && pip check
+    && pip install --no-cache-dir --no-build-isolation -c constraints/gpu.txt -e '.[gpu]' && pip check \
+    && igl=$(echo /opt/venv/lib/python3*/site-packages/igl) && rm -r "$igl/copyleft" "$igl/embree" "$igl/triangle"
 COPY --from=nvdiffrast /wheels /opt/wheels
 # The argument and the tag above pin both.
 # hadolint ignore=DL3013

@@ -16,7 +16,7 @@ demo-photos: $(INSTALLED)
 	$(BIN)/recon run params/photos.yaml --name demo-photos --force
 
 test: $(INSTALLED) lint validator
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 	$(BIN)/python tests/notebook_copies.py build/nbval
 	$(BIN)/python -m pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300 build/nbval
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from recon_lib.chain import commands as commands_of_chain
 from recon_lib.photos import commands as commands_of_photos
+from recon_lib.show import commands as commands_of_show
 from recon_lib.stages import FINISHED, INGEST, METRICS
 from recon_lib.weights import commands as commands_of_weights
 
@@ -167,6 +168,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands_of_chain.add_sweep(commands.add_parser("sweep", help="run one object with a grid of parameters"))
     commands_of_chain.add_fork(commands.add_parser("fork", help="a new run that shares the first stages of another"))
+    commands_of_show.add_metrics(
+        commands.add_parser("metrics", help="judge any mesh file by the photos of a run or a folder")
+    )
+    commands_of_chain.add_compare(commands.add_parser("compare", help="runs side by side, the best first"))
     commands_of_weights.add_arguments(
         commands.add_parser("weights", help="list, download or check the weights of ReconViaGen and of plain photos")
     )

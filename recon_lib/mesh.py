@@ -113,7 +113,9 @@ def opposite_vertices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
     far = f.reshape(-1)
     out = np.full(len(far), -1, np.int32)
     out[first], out[second] = far[second], far[first]
-    third = np.setdiff1d(order, np.r_[order[starts], second])
+    rest = np.ones(len(order), bool)
+    rest[order[starts]] = rest[second] = False
+    third = np.flatnonzero(rest)
     first_of = order[np.repeat(starts, counts)][np.argsort(order)]
     out[third] = far[first_of[third]]
     return torch.from_numpy(out.reshape(-1, 3))

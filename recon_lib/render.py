@@ -173,9 +173,11 @@ def over_white_srgb(rgba: Float[Tensor, "*S 4"]) -> Float[Tensor, "*S 3"]:
     return colours.linear_to_srgb(rgb) * alpha + 1 - alpha
 
 
-def photographed(mesh: Mesh, cameras: Cameras, raster: Rasteriser, samples: int = 2) -> Float[Tensor, "N H W 4"]:
+def photographed(
+    mesh: Mesh, cameras: Cameras, raster: Rasteriser, samples: int = 2, topology: object | None = None
+) -> Float[Tensor, "N H W 4"]:
     """Renders with `samples`² samples per pixel and averages them, as a camera's sensor integrates over each pixel."""
     width, height = cameras.sizes[0].tolist()
     boxes = cameras.intrinsics.new_tensor([[0.0, 0.0, width, height]]).expand(len(cameras), 4)
-    fine = render(mesh, camera.cropped(cameras, boxes, samples * width, samples * height), raster)
+    fine = render(mesh, camera.cropped(cameras, boxes, samples * width, samples * height), raster, topology)
     return fine.reshape(len(cameras), height, samples, width, samples, 4).mean((2, 4))

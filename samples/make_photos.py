@@ -3,8 +3,9 @@
 Only the camera moves; light, table and clutter stay. `bird/photos/` holds 30 JPEGs with the focal length in their EXIF, which
 is all that a run gets. `bird/truth/` holds what it should find: `transforms.json` (camera-to-world, OpenGL axes as in
 `recon_lib.camera`, the bird's world, y up), `masks/` and `mesh.ply`, whose vertices lie on the surface. Then they are checked.
-Rendering needs Mitsuba, which only development does, and DRJIT_LIBLLVM_PATH naming an LLVM library (19 works, 15 does not);
-`--check` alone needs neither. Axes: H W image rows and columns, V vertices, C cameras.
+Rendering needs Mitsuba and pyoidn (Intel's Open Image Denoise), which only development does, and DRJIT_LIBLLVM_PATH naming an
+LLVM library (19 works, 15 does not); `--check` alone needs none of them. Axes: H W image rows and columns, V vertices, C
+cameras.
 """
 
 import argparse
@@ -148,8 +149,11 @@ def render(mi, scene, T_world_cam: Float[Tensor, "4 4"], spp: int, seed: int) ->
 
 
 def save(path: Path, rgb_linear: Float[np.ndarray, "H W 3"]) -> None:
-    """Writes a JPEG whose EXIF states the focal length."""
-    srgb = linear_to_srgb(torch.from_numpy(rgb_linear.clip(0, 1))).numpy()
+    """Writes a JPEG whose EXIF states the focal length, freed of the path tracer's noise, of which real photos have less."""
+    import pyoidn
+
+    clean = pyoidn.denoise(np.ascontiguousarray(rgb_linear, np.float32), hdr=True)
+    srgb = linear_to_srgb(torch.from_numpy(clean.clip(0, 1))).numpy()
     photo = Image.fromarray(np.round(255 * srgb).astype(np.uint8))
     exif = photo.getexif()
     exif.get_ifd(EXIF)[EXIF_IN_35_MM] = IN_35_MM

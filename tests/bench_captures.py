@@ -36,16 +36,20 @@ CAPTURES = {
     "temple, 14 photos of 640 x 480": Capture("temple", 0, 0, ">= 4 dB over the hull"),
     "lego, 24 photos of 400 x 400": Capture("lego", 24, 400, ">= 18.0 / .58; OpenMVS 15.5 / .566; hull 16.9 / .45"),
     "lego, 48 photos of 800 x 800": Capture("lego", 48, 0, ">= 17.3 / .55, fine 20 / .70; hull 14.3 / .39"),
+    "lego, 88 photos of 800 x 800": Capture("lego", 0, 0, "fine on a GPU: full frame >= 29.1 in 120 s (nvdiffrec)"),
     "Spot, 24 photos of 256 x 256": Capture("spot", 24, 256, ">= 27.1 / .942; OpenMVS 15.5 / .79"),
 }
 PRESETS = ("quick", "standard", "fine")  # params/*.yaml
 
 
-def preset_configs(preset: str) -> tuple[SetupConfig, FitConfig]:
-    """Stage 3's parameters in the preset's file, and defaults for all others."""
-    asked = params.read(Path(__file__).parents[1] / "params" / f"{preset}.yaml").get("3_nvdiffrec", {})
-    chosen = [{n: v for n, v in asked.items() if n in knobs.parameters(c)} for c in (SetupConfig, FitConfig)]
-    return SetupConfig(**chosen[0]), FitConfig(**chosen[1])
+def preset_configs(preset: str) -> tuple[HullConfig, SetupConfig, FitConfig]:
+    """The parameters of stages 2 and 3 in the preset's file, and defaults for all others."""
+    asked = params.read(Path(__file__).parents[1] / "params" / f"{preset}.yaml")
+
+    def config(kind: type, stage: str):
+        return kind(**{n: v for n, v in asked.get(stage, {}).items() if n in knobs.parameters(kind)})
+
+    return config(HullConfig, "2_reconviagen"), config(SetupConfig, "3_nvdiffrec"), config(FitConfig, "3_nvdiffrec")
 
 
 def rows(preset: str, device: str, asked: str = "", backend: str = "auto") -> list[dict]:
@@ -75,11 +79,11 @@ def rows(preset: str, device: str, asked: str = "", backend: str = "auto") -> li
 
 def run(scene: Scene, preset: str, device: str, backend: str) -> tuple[Score, dict[str, float], str]:
     """The mean score, the seconds of each stage, and the start that was chosen."""
-    setup_config, config = preset_configs(preset)
+    shape, setup_config, config = preset_configs(preset)
     used = scene.subset(~scene.held_out)
     raster, _ = select.rasteriser(device)
     began = time.perf_counter()
-    asked, shape = BackendConfig(backend=backend), HullConfig()
+    asked = BackendConfig(backend=backend)
     made = reconstruct.reconstruct(used, asked, shape, SampleConfig(), GeneratedConfig())
     made = starts.keep_better(made, used, asked, shape, raster)
     coarse_s = time.perf_counter() - began

@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from recon_lib.chain import params, pipeline
+from recon_lib.chain import comparing, params, pipeline
 
 if __name__ == "__main__":
     home = Path(__file__).parents[1]
@@ -13,3 +13,4 @@ if __name__ == "__main__":
     folder.mkdir(parents=True)
     shutil.copy(home / "notebooks" / "0_workbench.ipynb", folder)
     pipeline.write_copies(params.read(home / "params" / "ci.yaml"), folder, folder / "run", home / "notebooks")
+    comparing.write_copy([folder / "run"], folder / f"{comparing.NAME}.ipynb", home / "notebooks")

@@ -6,12 +6,12 @@ import time
 import psutil
 import pytest
 import yaml
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from test_jobs import STEPS, home, long_only, ours, recon, runs, state, wait  # noqa: F401  home is a fixture
 from toys import toy
 
 from recon_lib import cli
-from recon_lib.chain import batch, dispatch, job, lock, run, tickets
+from recon_lib.chain import batch, comparing, dispatch, job, lock, run, tickets
 from recon_lib.stages import STAGES
 
 BY_NAME = f"""
@@ -50,8 +50,25 @@ def test_a_batch_survives_a_killed_worker_a_cancelled_run_and_one_that_always_fa
     wait(lambda: not ours(home))
 
 
+def gpu_of_worker() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 @long_only
-def test_a_sweep_runs_every_combination_and_prints_a_table(home, capsys):  # noqa: F811
+def test_each_worker_sees_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    with dispatch.local_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
+        assert sorted(client.run(gpu_of_worker).values()) == ["1", "3"]
+        both = [client.submit(time.sleep, 1, resources={"GPU": 1}, pure=False) for _ in range(2)]
+        began = time.monotonic()
+        client.gather(both)
+        assert time.monotonic() - began < 2  # beside each other
+
+
+@long_only
+def test_a_sweep_runs_every_combination_prints_a_table_and_compares_them(home, capsys, monkeypatch):  # noqa: F811
+    compared = []
+    monkeypatch.setattr(comparing, "execute", lambda folders, out, notebooks: (compared.extend(folders), out)[1])
     arguments = ["sweep", str(home / "params" / "quick.yaml"), "--grid", "3_nvdiffrec.steps=2,3"]
     assert cli.main([*arguments, "--cores", TWO, "--notebooks", str(home / "notebooks")]) == 0
     table = capsys.readouterr().out
@@ -59,6 +76,8 @@ def test_a_sweep_runs_every_combination_and_prints_a_table(home, capsys):  # noq
         entry = run.load(home / "outputs" / f"quick-steps-{steps}")["stages"]["3_nvdiffrec"]
         assert entry["doubled"] == 2 * steps
         assert f"quick-steps-{steps}" in table
+    assert [folder.name for folder in compared] == ["quick-steps-2", "quick-steps-3"]
+    assert f"comparison: {home / 'outputs' / '6_compare-quick.ipynb'}" in table
     assert "24.5 dB" in table
 
 

@@ -29,7 +29,7 @@ KILLER = """
 import os, pathlib, shutil, signal, sys
 from types import SimpleNamespace
 sys.modules["recon_lib.show.report"] = SimpleNamespace(
-    write=lambda folder: sys.modules["recon_lib.files"].write_text(folder / "report.html", "report"))
+    write=lambda folder, *rest: sys.modules["recon_lib.files"].write_text(folder / "report.html", "report"))
 AT, HOW = int(os.environ.get("KILL_AT", "0")), os.environ.get("KILL_HOW", "")
 
 def count(half=None):

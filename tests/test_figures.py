@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 
 from recon_lib import camera
 from recon_lib.photos.scene import Scene
+from recon_lib.photos.search.locate import LeftOut
 from recon_lib.show import figures
 
 LONG = "a_photo_named_by_a_camera_that_likes_$long$_names_0123456789"
@@ -51,6 +52,19 @@ def test_titles_of_a_sheet_lie_inside_the_figure_and_overlap_nothing(count):
 def test_titles_of_a_contact_sheet_lie_inside_the_figure_and_overlap_nothing():
     scene = circle(11)
     assert_titles_are_whole_and_apart(drawn(figures.contact_sheet(scene)), scene.names)
+
+
+def test_photos_left_out_are_crossed_and_say_why():
+    assert figures.left_out([]) is None
+    photos = [
+        LeftOut(f"{i}.jpg", image, "its mask shows the table: the hull agrees with its mask by 0.41, needed 0.8")
+        for i, image in enumerate(circle(3).images)
+    ]
+    figure = drawn(figures.left_out(photos))
+    assert_titles_are_whole_and_apart(figure, [f"{one.label}: {one.why}" for one in photos])
+    for axis in figure.axes:
+        crossed = [line for line in axis.lines if line.get_color() == figures.LEFT_OUT_COLOUR]
+        assert sorted(line.get_ydata()[0] for line in crossed) == [0, 1]
 
 
 def test_exactly_the_held_out_photos_stand_in_a_drawn_orange_frame():

@@ -1,15 +1,20 @@
-"""Whatever stands in a parameter file, a batch file, a record or a name: a result or a named error, and no stray file."""
+"""Whatever stands in a parameter file, a record, a mesh or a name: a result or a named error, and no stray file."""
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recon_lib.chain import batch, cancel, naming, params, pipeline, run, status
+from recon_lib.mesh import icosphere
 from recon_lib.stages import STAGES
+from recon_lib.surface import foreign, meshio
 
 INPUTS = 2000 if os.environ.get("RECON_LONG") else 200
 many = settings(
@@ -66,6 +71,29 @@ def test_files_made_to_break_a_reader_are_refused(tmp_path, monkeypatch, text):
         if found is not None:
             assert refuses_or_returns(lambda found=found: pipeline.validate(found)) is None
     assert not (tmp_path / "hit").exists()
+
+
+@pytest.fixture(scope="module")
+def whole_glb(tmp_path_factory) -> bytes:
+    folder = tmp_path_factory.mktemp("glb")
+    ball = icosphere(1)
+    texture = torch.rand(8, 8, 3)
+    textured = replace(ball, uvs=ball.verts[:, :2] / 4 + 0.5, uv_faces=ball.faces, texture=texture)
+    meshio.save(textured, folder, np.array([0.0, 1.0, 0.0]))
+    return (folder / "mesh.glb").read_bytes()
+
+
+@many
+@given(data=st.data())
+def test_any_damaged_glb_is_read_or_refused(tmp_path, whole_glb, data):
+    damaged = bytearray(whole_glb[: data.draw(st.integers(0, len(whole_glb)) | st.just(len(whole_glb)))])
+    for at, byte in data.draw(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8)):
+        if damaged:
+            damaged[int(at * len(damaged))] = byte
+    path = tmp_path / "m.glb"
+    path.write_bytes(damaged)
+    refuses_or_returns(lambda: foreign.read(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["m.glb"]
 
 
 @many

@@ -18,7 +18,7 @@ from recon_lib.stages import STAGES
 NO_REPORT = """
 import sys
 from types import SimpleNamespace
-sys.modules["recon_lib.show.report"] = SimpleNamespace(write=lambda folder: (folder / "report.html").write_text("report"))
+sys.modules["recon_lib.show.report"] = SimpleNamespace(write=lambda at, *rest: (at / "report.html").write_text("report"))
 """
 STEPS = """
 import time

@@ -35,6 +35,9 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "distributed": {"dispatch"},
     "nvdiffrast": {"cuda"},
     "xatlas": {"uv"},
+    "igl": {"crossing"},
+    "flip_evaluator": {"images"},
+    "torchmetrics": {"perceptual"},
     "cholespy": {"large_steps"},
     "ipywidgets": {
         "panel_widgets",

@@ -77,7 +77,7 @@ def test_the_fit_does_not_hide_it(turns):
     photos = photographed("beside", turns)
     found = light.compare(fitted(photos), photos, cpu)
     assert found.is_seen == turns, found
-    causes = diagnosis.diagnose(found)
+    causes = diagnosis.of_light(found)
     assert [cause.kind for cause in causes] == ["light turns with the camera"] * turns
     if turns:
         assert f"explains {found.turning:.0%}" in causes[0].says and "Move the camera around" in causes[0].remedy
@@ -107,4 +107,4 @@ def test_too_few_photos_and_black_ones_tell_nothing():
     black = replace(photos, images=tuple(image * np.array([0, 0, 0, 1], np.uint8) for image in photos.images))
     for nothing in (few, black):
         found = light.compare(mesh, nothing, cpu)
-        assert found == (0.0, 0.0, 0.0, 0) and "too few" in found.sentence() and not diagnosis.diagnose(found)
+        assert found == (0.0, 0.0, 0.0, 0) and "too few" in found.sentence() and not diagnosis.of_light(found)

@@ -30,7 +30,7 @@ files.write_text(stage.folder("pids"), f"{{os.getpid()}} {{child.pid}}")
 COMMAND = """
 import sys
 from types import SimpleNamespace
-sys.modules["recon_lib.show.report"] = SimpleNamespace(write=lambda folder: (folder / "report.html").write_text("report"))
+sys.modules["recon_lib.show.report"] = SimpleNamespace(write=lambda at, *rest: (at / "report.html").write_text("report"))
 from recon_lib import cli
 code = cli.main(sys.argv[1:])
 assert "torch" not in sys.modules
@@ -43,7 +43,7 @@ def home(tmp_path, monkeypatch):
     """A repository of toys; braces and spaces are what papermill reads in paths as fields."""
     home = tmp_path / "a {toy} home"
     make_home(home)
-    report = SimpleNamespace(write=lambda folder: (folder / "report.html").write_text("report"))
+    report = SimpleNamespace(write=lambda folder, *rest: (folder / "report.html").write_text("report"))
     monkeypatch.setitem(sys.modules, "recon_lib.show.report", report)
     monkeypatch.setattr(recon_lib.show, "report", report, raising=False)
     monkeypatch.chdir(home)
@@ -333,7 +333,7 @@ def test_a_stage_that_failed_after_it_had_finished_is_not_reused(home, here):
 
 
 def test_a_report_that_cannot_be_written_does_not_hide_the_stages_error(home, here, monkeypatch, caplog):
-    monkeypatch.setattr(recon_lib.show.report, "write", lambda folder: 1 / 0)
+    monkeypatch.setattr(recon_lib.show.report, "write", lambda folder, *rest: 1 / 0)
     toy(home, STAGES[0], "raise ValueError('no luck')")
     with pytest.raises(pipeline.StageError, match="1_ingest: ValueError: no luck"):
         chain(home)

@@ -42,7 +42,7 @@ def test_a_camera_that_is_a_pixel_off_is_moved_back_and_both_scores_are_told(bal
     scored = judge.score(ball, scene_of(ball, PIXELS), cpu, set())
     assert scored.moved_pixels == pytest.approx([PIXELS] * 2, abs=0.35)
     assert scored.mean.psnr_db > scored.as_placed.psnr_db + 6
-    judged = judge.judge(scored, None, "refined/mesh.glb")
+    judged = judge.judge(scored, "refined/mesh.glb", judge.Evidence())
     moved = next(check for check in judged["checks"] if check["name"] == "held-out cameras moved")
     assert moved["status"] == "warning" and judged["status"] == "warning"
     assert f"before that the scores were {scored.as_placed.psnr_db:.2f} dB" in judge.reading(judged)
@@ -56,4 +56,4 @@ def test_no_camera_is_moved_farther_than_the_bound(ball):
 def test_given_cameras_are_never_moved(ball):
     scored = judge.score(ball, replace(scene_of(ball, PIXELS), cameras_found=False), cpu, set())
     assert scored.as_placed is None and scored.moved_pixels == ()
-    assert "as_placed" not in judge.judge(scored, None, "refined/mesh.glb")
+    assert "as_placed" not in judge.judge(scored, "refined/mesh.glb", judge.Evidence())

@@ -9,12 +9,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import verdicts
 from PIL import Image
 
 from recon_lib.raster import cpu
-from recon_lib.show import page, report, stills, viewer
+from recon_lib.show import modes, page, provenance, report, stills, viewer
 from recon_lib.surface import placement
-from recon_lib.verdict import judge
+from recon_lib.verdict import record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -32,6 +33,7 @@ class Links(HTMLParser):
         self.found += [values[k] for k in ("src", "href") if values.get(k) and tag != "a"]
 
 
+SEEN = (0, 114, 178)
 ELSEWHERE = "/srv/somebody/photos of theirs/jug.png"
 RED = "\x1b[31m"
 
@@ -65,19 +67,7 @@ def finished_run(tmp_path, ball) -> Path:
     executed(tmp_path, "3_nvdiffrec", [traceback])
     for name in ("metrics/photos", "metrics/renders", "metrics/errors", "preview"):
         (tmp_path / name).mkdir(parents=True)
-    check = {"name": "PSNR in the mask", "value": 26.1, "limit": ">= 25", "unit": "dB", "status": "normal"}
-    scores = {
-        "psnr_db": 26.1,
-        "ssim": 0.9,
-        "psnr_full_db": 30.0,
-        "ssim_full": 0.95,
-        "mask_iou": 0.99,
-        "psnr_inside_db": 27.5,
-        "psnr_rim_db": 20.0,
-    }
-    verdict = scores | {"status": "normal", "reason": "All 10 checks are <normal>.", "mesh": "refined/mesh.glb"}
-    verdict |= {"views": "held-out views", "view_count": 2, "checks": [check], "coarse": scores | {"psnr_db": 22.6}}
-    (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdict))
+    (tmp_path / "metrics" / "verdict.json").write_text(json.dumps(verdicts.verdict()))
     (tmp_path / "metrics" / "views.csv").write_text("view,psnr_db,ssim\ngood,30.0,0.95\nbad,22.25,0.85\n")
     for folder, colour in (("photos", "red"), ("renders", "green"), ("errors", "blue")):
         for view, size in (("good", 8), ("bad", 16)):
@@ -85,7 +75,9 @@ def finished_run(tmp_path, ball) -> Path:
     upright = placement.stand_upright(ball, np.array([0.0, 1.0, 0.0]))
     pictures = stills.canonical(upright, 64, cpu)
     stills.save(tmp_path / "preview", pictures, list(stills.turntable(upright, 4, 64, cpu)))
-    viewer.save(tmp_path / "preview" / "viewer.html", upright, 500, cpu)
+    for name, colour in (("observed", SEEN), ("error", "black")):
+        Image.new("RGB", ball.texture.shape[1::-1], colour).save(tmp_path / "metrics" / f"{name}.png")
+    viewer.save(tmp_path / "preview" / "viewer.html", upright, 500, cpu, modes.read(tmp_path, ball))
     return tmp_path
 
 
@@ -133,7 +125,7 @@ def test_the_first_screen_says_what_decided_what_it_gained_when_and_by_whom(fini
 
 def test_the_first_screen_says_what_each_status_means_with_the_verdicts_own_limits(finished_run):
     first = first_screen(report.write(finished_run).read_text())
-    for level in judge.LEVELS:
+    for level in record.LEVELS:
         assert f'<span class="status {level}">{level}</span></td>' in first, level
     for limit in ("25 dB", "0.85", "20 dB", "0.75"):
         assert limit in first, limit
@@ -149,7 +141,12 @@ def test_the_worst_view_stands_beside_its_photo_at_one_size(finished_run):
 
 def test_causes_stand_below_the_verdict_with_what_to_do(finished_run):
     path = finished_run / "metrics" / "verdict.json"
-    cause = {"kind": "light turns with the camera", "says": "The light turned & shone.", "remedy": "Move the camera."}
+    cause = {
+        "kind": "light turns with the camera",
+        "says": "The light turned & shone.",
+        "remedy": "Move the camera.",
+        "strength": 0.4,
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | {"diagnosis": [cause]}))
     first = first_screen(report.write(finished_run).read_text())
     assert "<p><b>The light turned &amp; shone.</b> Move the camera.</p>" in first
@@ -158,7 +155,7 @@ def test_causes_stand_below_the_verdict_with_what_to_do(finished_run):
 def test_contents_lead_to_every_section(finished_run):
     text = report.write(finished_run).read_text()
     targets = re.findall(r'<a href="#([^"]+)">', text.split("<nav>")[1].split("</nav>")[0])
-    assert set(targets) == {*report.STAGES, "checks", "mesh", "run"}
+    assert set(targets) == {*report.STAGES, "checks", "mesh", "provenance", "run"}
     assert all(f'<h2 id="{target}">' in text for target in targets)
 
 
@@ -207,6 +204,41 @@ def test_an_interrupted_run_says_so_above_its_verdict(finished_run):
     change(finished_run, preview="interrupted")
     first = first_screen(report.write(finished_run).read_text())
     assert first.index("The run was interrupted in stage 5_preview") < first.index("All 10 checks")
+
+
+class Obeyed(HTMLParser):
+    """The tags that would run a script of the attacker's."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if "onerror" in dict(attrs):
+            self.found.append(self.get_starttag_text())
+
+
+def test_markup_in_names_parameters_causes_and_outputs_is_shown_and_not_obeyed(finished_run):
+    markup = "<img src=x onerror=hit()>"
+    for folder in ("photos", "renders", "errors"):
+        (finished_run / "metrics" / folder / "bad.png").rename(finished_run / "metrics" / folder / f"{markup}.png")
+    (finished_run / "metrics" / "views.csv").write_text(f"view,psnr_db,ssim\ngood,30.0,0.95\n{markup},22.25,0.85\n")
+    executed(finished_run, "1_ingest", [nbformat.v4.new_output("stream", text=f"photo {markup}")])
+    record = json.loads((finished_run / "run.json").read_text())
+    record |= {"name": markup, "photos": markup, "device": markup}
+    stages = record["stages"]
+    stages["1_ingest"]["parameters"] = {"photos": markup, markup: 3}
+    stages["2_reconviagen"] |= {"backend": markup, "reason": markup}
+    stages["3_nvdiffrec"] |= {"error": markup, "not_written": {markup: markup}}
+    stages["3_nvdiffrec"]["rates_changed"] = [{"step": 40, "name": markup, "value": markup}]
+    (finished_run / "run.json").write_text(json.dumps(record))
+    verdict = verdicts.verdict()
+    verdict["sentence"] = markup
+    (finished_run / "metrics" / "verdict.json").write_text(json.dumps(verdict))
+    text = report.write(finished_run).read_text()
+    assert text.count("onerror=hit()") >= 8  # it was shown
+    assert Obeyed(text).found == []
 
 
 def test_a_file_that_could_not_be_written_is_a_warning_on_the_first_screen(finished_run):
@@ -262,20 +294,96 @@ def test_stills_and_turntable_are_upright(ball):
         assert picture[22, 32, 1] > picture[42, 32, 1] + 20
 
 
+def test_the_scores_stand_between_ceiling_and_floors_with_their_intervals(finished_run):
+    text = report.write(finished_run).read_text()
+    levels = text.split("What the scores are worth")[1].split("</table>")[0]
+    for wanted in ("26.09 to 26.11", "used photos (8)", "28.3", "moved 3 px", "flat silhouette", "blank"):
+        assert wanted in levels, wanted
+    assert "LPIPS: absent, torchvision not installed" in text and "1 handles" in text
+
+
+def test_against_a_true_surface_the_distances_are_a_table(finished_run):
+    path = finished_run / "metrics" / "verdict.json"
+    numbers = dict.fromkeys(
+        ("accuracy", "completeness", "noise_percent", "f_score_half_percent", "f_score_2_percent"), 0.5
+    )
+    found = numbers | {"chamfer_percent": 0.375, "f_score_1_percent": 0.9, "normal_consistency": 0.8, "diagonal": 1.0}
+    given = verdicts.verdict(reference=found | {"volume_iou": None, "aligned_by": "the photos' cameras"})
+    path.write_text(json.dumps(given))
+    text = report.write(finished_run).read_text().split("Against the true surface")[1]
+    assert "0.375" in text and "the photos&#x27; cameras" in text and "one of the two is not closed" in text
+
+
+def test_provenance_tells_hashes_versions_seed_and_what_was_asked_beyond_the_defaults(finished_run):
+    record = json.loads((finished_run / "run.json").read_text())
+    record |= {"inputs": {"a.png": "abcdef0123456789ffff"}, "seed": 7, "versions": {"torch": "2.13.0"}}
+    record["stages"]["3_nvdiffrec"]["outputs"] = {"refined/mesh.glb": "feed" * 16}
+    defaults = {stage: {"steps": 800 if stage != "3_nvdiffrec" else 400} for stage in report.STAGES}
+    text = provenance.section(finished_run, record, defaults)
+    assert "<td>a.png</td><td>abcdef0123456789</td>" in text and "2.13.0" in text and "feed" * 16 in text
+    assert "<td>3_nvdiffrec.steps</td><td>800</td><td>400</td>" in text and "1_ingest.steps" not in text
+    assert '<td>seed</td><td class="number">7</td>' in text
+
+
+def test_licences_that_bind_what_was_made_are_named_and_only_those(finished_run):
+    record = json.loads((finished_run / "run.json").read_text())
+    assert (
+        provenance.licences(finished_run, record) == []
+        and 'class="banner' not in report.write(finished_run).read_text()
+    )
+    record["stages"]["2_reconviagen"]["backend"] = "reconviagen"
+    record["stages"]["3_nvdiffrec"]["device"] = "cuda"
+    (finished_run / "scene").mkdir()
+    (finished_run / "scene" / "findings.json").write_text(
+        json.dumps([{"kind": "mask_network", "text": "", "files": []}])
+    )
+    (finished_run / "run.json").write_text(json.dumps(record))
+    names = [name for name, _ in provenance.licences(finished_run, record)]
+    assert {"Stable-X/vggt-object-v0-1", "nvdiffrast", "u2net.onnx"} <= set(names) and "xfeat.pt" not in names
+    text = report.write(finished_run).read_text()
+    assert (
+        "Licences bind what was made here" in first_screen(text)
+        and "non-commercial" in text.split('id="provenance"')[1]
+    )
+
+
+def test_maps_of_another_texture_are_no_modes(finished_run, ball):
+    assert set(modes.read(finished_run, ball)) == {"observed", "error"}
+    Image.new("RGB", (3, 3)).save(finished_run / "metrics" / "error.png")
+    assert set(modes.read(finished_run, ball)) == {"observed"}
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
-def test_the_viewer_draws_the_mesh_offline(finished_run):
+def test_in_chromium_the_page_draws_the_mesh_in_all_modes_asks_for_nothing_and_complains_of_nothing(finished_run):
     from playwright.sync_api import sync_playwright
 
+    path = report.write(finished_run)
+    assert path.stat().st_size < 15e6
     flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    requests = []
+    requests, complaints = [], []
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 400, "height": 400})
+        page = browser.new_page(viewport={"width": 500, "height": 500})
         page.on("request", lambda r: requests.append(r.url))
-        page.goto((finished_run / "preview" / "viewer.html").as_uri())
-        page.wait_for_timeout(4000)
-        shot = page.screenshot()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.goto(path.as_uri())
+        frame = page.frame_locator("iframe[title='the mesh']")
+        frame.locator("canvas").scroll_into_view_if_needed()
+        frame.locator("canvas").wait_for()
+        page.wait_for_timeout(1500)
+        shots = {}
+        for mode in ("original", "observed", "error", "original"):
+            frame.locator(f"#modes button[value={mode}]").click()
+            page.wait_for_timeout(700)
+            pixels = np.asarray(Image.open(io.BytesIO(frame.locator("canvas").screenshot())).convert("RGB"))
+            shots.setdefault(mode, []).append(pixels[60:].reshape(-1, 3).astype(int))
+            legend = frame.locator("#legend").inner_text()
+            assert bool(legend) == (mode != "original")
         browser.close()
-    picture = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
-    assert (picture.min(-1) < 200).mean() > 0.05  # a white page has none
-    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+    own, seen, error = (shots[mode][0] for mode in ("original", "observed", "error"))
+    mesh = own.min(1) < 235
+    assert 0.05 < mesh.mean() < 0.9 and len(np.unique(own[mesh] // 32, axis=0)) > 20  # the ball has all colours
+    assert (abs(seen[mesh] - SEEN).max(1) < 12).mean() > 0.9 and (error[mesh].max(1) < 12).mean() > 0.9
+    assert abs(shots["original"][1] - own).mean() < 1
+    assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in requests) and complaints == []

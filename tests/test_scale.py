@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from recon_lib import cli, files
 from recon_lib.camera import orbit, project
 from recon_lib.photos import scale, scene
 from recon_lib.photos.scale import Mark
 from recon_lib.show import report
+from recon_lib.surface import meshio
 
 ENDS = torch.tensor([[0.3, -0.2, 0.1], [-0.25, 0.35, 0.2]])
 METRES = 0.12
@@ -101,3 +103,17 @@ def test_the_report_tells_the_unit_in_metres_only_if_it_is_known(ring, tmp_path)
     assert " m, by a known length" not in report.write(tmp_path).read_text()
     scale.save(tmp_path, scale.Scale(0.25, 0.1))
     assert "One unit of the mesh files is 0.25 m, by a known length" in report.write(tmp_path).read_text()
+
+
+def test_the_mesh_is_written_in_metres_beside_the_runs_own(ball, tmp_path):
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "transforms.json").write_text("{}")
+    assert scale.save(tmp_path, scale.Scale(0.25, 0.1)) is None
+    (tmp_path / "refined").mkdir()
+    meshio.save(ball, tmp_path / "refined", np.array([0.0, 0.0, 1.0]))
+    own = tmp_path / "refined" / "mesh.glb"
+    before = own.read_bytes()
+    made = scale.save(tmp_path, scale.Scale(0.25, 0.1))
+    assert made == tmp_path / "mesh_in_metres.glb" and own.read_bytes() == before
+    small, large = (trimesh.load_scene(path) for path in (made, own))
+    assert small.extents == pytest.approx(0.25 * large.extents, rel=1e-6)

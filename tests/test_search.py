@@ -93,5 +93,32 @@ def test_the_widest_gap_says_what_to_photograph_next():
     T = np.tile(np.eye(4), (5, 1, 1))
     angle = np.radians([0, 30, 60, 90, 120])
     T[:, 0, 3], T[:, 1, 3], T[:, 2, 3] = np.cos(angle), np.sin(angle), np.tan(np.radians(30))
-    (said,) = triage.coverage(T)
+    (said,) = triage.coverage(T, list("abcde"))
     assert "gap around it is 240 degrees" in said["text"] and "11 photos from about 30 degrees up" in said["text"]
+
+
+def around_at(degrees: list[float], count: int = 12) -> np.ndarray:
+    """Cameras on rings at these elevations around the origin, z up, distance 1."""
+    angle = 2 * np.pi * np.arange(count) / count
+    T = np.tile(np.eye(4), (len(degrees), count, 1, 1))
+    for ring, elevation in zip(T, np.radians(degrees), strict=True):
+        ring[:, :3, 3] = np.stack(
+            [np.cos(elevation) * np.cos(angle), np.cos(elevation) * np.sin(angle), np.full(count, np.sin(elevation))], 1
+        )
+    return T.reshape(-1, 4, 4)
+
+
+def test_a_gap_in_height_says_from_where_to_photograph_next():
+    names = [str(i) for i in range(24)]
+    (said,) = triage.coverage(around_at([10, 70]), names)
+    assert "the widest in height 60 degrees; photograph it next from about 40 degrees up, all around" in said["text"]
+    (said,) = triage.coverage(around_at([20, 50]), names)
+    assert said["text"].endswith("the widest in height 30 degrees")
+
+
+def test_photos_from_almost_the_same_place_are_named():
+    T = around_at([30])
+    T[7] = T[3]
+    T[7, :3, 3] += 0.004
+    _, said = triage.coverage(T, [f"{i}.jpg" for i in range(12)])
+    assert said["kind"] == "near" and said["files"] == ["7.jpg"]

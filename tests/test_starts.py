@@ -34,6 +34,18 @@ def test_the_better_start_is_kept_and_both_scores_are_told(monkeypatch, jug, sco
     )
 
 
+@pytest.mark.parametrize("best", ["stereo", "hull"])
+def test_a_finer_hull_is_made_only_where_it_is_kept(monkeypatch, jug, best):
+    asked = []
+    monkeypatch.setattr(starts, "score", lambda start, *rest: float(start.backend == best))
+    monkeypatch.setattr(
+        starts.reconstruct, "make_hull", lambda scene, shape, *rest: (asked.append(shape), made("hull"))[1]
+    )
+    fine, usual = HullConfig(resolution=208, faces=40000), HullConfig()
+    assert starts.keep_better(made("stereo"), jug, BackendConfig(), fine, cpu).backend == best
+    assert asked == [usual, fine][: 1 + (best == "hull")]
+
+
 def test_a_named_backend_and_other_meshes_are_kept_without_a_fit(jug):
     named = made("stereo")
     assert starts.keep_better(named, jug, BackendConfig(backend="stereo"), HullConfig(), cpu) is named

@@ -1,106 +1,59 @@
-"""Known bad meshes must not come out `normal`; a good one must."""
+"""How scores and measures become a verdict, and what is written of it; which bad meshes are caught is in test_known_bad."""
 
 import csv
 import json
 from dataclasses import replace
 
+import captures
+import jsonschema
 import numpy as np
 import pytest
-import torch
+import verdicts
 from PIL import Image
 
-from recon_lib import camera
 from recon_lib.photos import scene
 from recon_lib.raster import cpu
-from recon_lib.surface import meshio, placement
-from recon_lib.surface.checks import MeshChecks
-from recon_lib.verdict import judge
+from recon_lib.surface import meshio
+from recon_lib.verdict import examine, judge, record, results
+from recon_lib.verdict.config import Limits, MetricsConfig
 from recon_lib.verdict.diagnosis import Cause
-from recon_lib.verdict.images import Score
-
-SOUND = MeshChecks(0, 0, 0, 0, 1, 0, 0)
+from recon_lib.verdict.judge import Evidence
 
 
-def judged(mesh, photos: scene.Scene) -> dict:
-    return judge.judge(judge.score(mesh, photos, cpu, set()), None, "refined/mesh.glb")
+@pytest.fixture(scope="module")
+def few(jug) -> scene.Scene:
+    """Four of the held-out photos, and eight used ones."""
+    chosen = np.zeros(len(jug.names), bool)
+    chosen[np.flatnonzero(jug.held_out)[::2]] = True
+    chosen[np.flatnonzero(~jug.held_out)[::4]] = True
+    return jug.subset(chosen)
+
+
+@pytest.fixture(scope="module")
+def scored(painted_jug, few) -> judge.Scored:
+    return judge.score(painted_jug, few, cpu, set())
 
 
 def statuses(result: dict) -> dict:
     return {check["name"]: check["status"] for check in result["checks"]}
 
 
-@pytest.fixture(scope="module")
-def few(jug) -> scene.Scene:
-    """The held-out photos, four of them."""
-    held = jug.subset(jug.held_out)
-    return held.subset(np.arange(len(held.names)) % 2 == 0)
+def with_scores(scored: judge.Scored, psnr: float, ssim: float) -> judge.Scored:
+    views = {n: v._replace(score=v.score._replace(psnr_db=psnr, ssim=ssim)) for n, v in scored.views.items()}
+    return replace(scored, views=views)
 
 
-def test_a_good_mesh_is_normal(painted_jug, few):
-    result = judged(painted_jug, few)
+def test_a_good_mesh_is_normal(scored):
+    result = judge.judge(scored, "m", Evidence())
     assert result["status"] == "normal", statuses(result)
-    assert result["views"] == judge.HELD_OUT and result["view_count"] == 4
-
-
-def test_a_blank_mesh_fails(painted_jug, few):
-    assert judged(replace(painted_jug, texture=torch.ones_like(painted_jug.texture)), few)["status"] == "failure"
-
-
-def test_a_flat_silhouette_is_not_normal(painted_jug, few):
-    mean = painted_jug.texture.mean((0, 1))
-    assert judged(replace(painted_jug, texture=mean.expand_as(painted_jug.texture).clone()), few)["status"] != "normal"
-
-
-def test_half_the_faces_flipped_is_a_warning_that_names_the_winding(painted_jug, few):
-    def flipped(faces):
-        half = faces.clone()
-        half[::2] = half[::2].flip(1)
-        return half
-
-    bad = replace(painted_jug, faces=flipped(painted_jug.faces), uv_faces=flipped(painted_jug.uv_faces))
-    result = judged(bad, few)
-    assert result["status"] == "warning" and statuses(result)["inconsistently wound edges"] == "warning"
-
-
-def test_a_hole_is_a_warning_that_names_the_open_edges(painted_jug, few):
-    bad = replace(painted_jug, faces=painted_jug.faces[20:], uv_faces=painted_jug.uv_faces[20:])
-    result = judged(bad, few)
-    assert result["status"] != "normal" and statuses(result)["open edges"] == "warning"
-
-
-def test_a_second_body_is_a_warning(painted_jug, few):
-    T = torch.eye(4) * 0.02
-    T[3, 3] = 1
-    crumb = placement.transform(painted_jug, T)
-    bad = replace(
-        painted_jug,
-        verts=torch.cat([painted_jug.verts, crumb.verts]),
-        faces=torch.cat([painted_jug.faces, crumb.faces + len(painted_jug.verts)]),
-        uv_faces=torch.cat([painted_jug.uv_faces, painted_jug.uv_faces]),
-    )
-    assert statuses(judged(bad, few))["bodies"] == "warning"
-
-
-def test_a_mesh_moved_by_three_pixels_is_not_normal(painted_jug, few):
-    pixel = camera.CANONICAL_DISTANCE / few.cameras.intrinsics[0, 0].item()
-    T = torch.eye(4)
-    T[:3, 3] = 3 * pixel * torch.tensor([0.6, 0.5, 0.6])
-    assert judged(placement.transform(painted_jug, T), few)["status"] != "normal"
-
-
-def test_poses_of_another_object_are_not_normal(painted_jug, few):
-    turned = replace_cameras(few, few.cameras[[1, 2, 3, 0]])
-    assert judged(painted_jug, turned)["status"] == "failure"
-
-
-def replace_cameras(photos: scene.Scene, cameras: camera.Cameras) -> scene.Scene:
-    return replace(photos, cameras=cameras)
+    assert result["views"] == judge.HELD_OUT and result["view_count"] == 4 and result["decided_by"] == []
 
 
 def test_scores_on_used_views_are_labelled_and_at_most_a_warning(painted_jug, few):
-    none = replace(few, held_out=np.zeros(4, bool))
-    result = judged(painted_jug, none)
-    assert (result["status"], result["views"]) == ("warning", "used views")
+    none = replace(few.subset(few.held_out), held_out=np.zeros(4, bool))
+    result = judge.judge(judge.score(painted_jug, none, cpu, set()), "m", Evidence())
+    assert (result["status"], result["views"], result["decided_by"]) == ("warning", "used views", ["scored on"])
+    assert judge.score_used(painted_jug, none, cpu, 8) == {}
 
 
 @pytest.mark.parametrize(
@@ -113,24 +66,77 @@ def test_scores_on_used_views_are_labelled_and_at_most_a_warning(painted_jug, fe
         (30.0, 0.7, "failure"),
     ],
 )
-def test_both_scores_must_pass_for_a_level(psnr, ssim, expected):
-    assert judge.decide(Score(psnr, ssim, 99.0, 1.0, 1.0, 99.0, 99.0), SOUND, judge.HELD_OUT, 8)["status"] == expected
+def test_both_scores_must_pass_for_a_level(scored, psnr, ssim, expected):
+    assert judge.judge(with_scores(scored, psnr, ssim), "m", Evidence())["status"] == expected
 
 
-def test_a_vertex_that_is_not_finite_fails():
-    result = judge.decide(
-        Score(40.0, 0.99, 40.0, 0.99, 1.0, 40.0, 40.0), SOUND._replace(non_finite_vertices=1), judge.HELD_OUT, 8
-    )
-    assert result["status"] == "failure"
+def test_the_limits_are_those_that_are_asked_for(scored):
+    strict = Limits(psnr_normal_db=60.0, psnr_warning_db=59.0)
+    found = judge.judge(scored, "m", Evidence(), strict)
+    assert found["decided_by"] == ["PSNR in the mask"] and found["limits"]["psnr_normal_db"] == 60.0
 
 
-def test_what_is_written_is_what_was_judged(painted_jug, few, tmp_path):
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        (record.at_least("a", 3.0, 3.0, 2.0), "normal"),
+        (record.at_least("a", 1.9, 3.0, 2.0), "failure"),
+        (record.at_most("a", 2.5, 2.0, 3.0), "warning"),
+        (record.at_most("a", 3.5, 2.0, 3.0), "failure"),
+        (record.at_most("a", None, 2.0), "warning"),
+        (record.above("a", 0.0, 0.0), "failure"),
+        (record.above("a", 0.1, 0.0), "normal"),
+        (record.exactly("a", 2, 1), "warning"),
+        (record.exactly("a", None, 0), "warning"),
+        (record.within("a", 0.7, (0.8, 1.25), (0.5, 2.0)), "warning"),
+        (record.within("a", 2.1, (0.8, 1.25), (0.5, 2.0)), "failure"),
+        (record.told("a", 1e9), "normal"),
+    ],
+)
+def test_a_check_has_the_status_of_its_value(check, expected):
+    assert check.status == expected
+
+
+def test_the_reason_names_the_worst_checks_and_decided_by_all_that_are_not_normal():
+    checks = [
+        record.at_least("PSNR in the mask", 19.0, 25.0, 20.0, "dB"),
+        record.exactly("bodies", 2, 1),
+        record.told("genus", 3),
+    ]
+    assert record.reason(checks) == "It is a failure, because PSNR in the mask is 19 dB, needs >= 25 (warning >= 20)."
+    assert [check.name for check in record.deciding(checks[::-1])] == ["PSNR in the mask", "bodies"]
+    assert record.reason(checks[2:]) == "All 0 checks are normal."
+
+
+def test_a_held_out_photo_that_the_mesh_was_made_of_is_refused_by_name(painted_jug, few):
+    held = few.subset(few.held_out)
+    second = list(scene.digests(held).values())[1]
+    with pytest.raises(ValueError, match=f"held out: got {held.names[1]}, which the mesh was made of"):
+        judge.score(painted_jug, few, cpu, {second, "another"})
+
+
+def test_a_cause_is_written_and_read_out_and_decides_nothing(scored):
+    cause = Cause("light", "The light turned.", "Move the camera.", 0.5)
+    plain, with_cause = (judge.judge(scored, "m", Evidence(causes=causes)) for causes in ((), (cause,)))
+    assert with_cause["diagnosis"] == [
+        {"kind": "light", "says": "The light turned.", "remedy": "Move the camera.", "strength": 0.5}
+    ]
+    assert with_cause | {"diagnosis": []} == plain
+    assert judge.reading(with_cause) == f"{judge.reading(plain)} The light turned. Move the camera."
+
+
+def test_what_is_written_is_what_was_judged_and_keeps_to_the_schema(painted_jug, few, tmp_path):
     meshio.save(painted_jug, tmp_path, few.up)
-    scored = judge.score(meshio.load(tmp_path / "mesh.glb"), few, cpu, set())
-    judge.save(tmp_path, judge.judge(scored, None, "refined/mesh.glb"), scored)
+    mesh = meshio.load(tmp_path / "mesh.glb")
+    truth = str(tmp_path / "mesh.ply")
+    asked = MetricsConfig(used_views=2, reference=truth)
+    photos = captures.shrunk(few, 128)
+    judged, found, evidence = examine.examine(mesh, "mesh.glb", photos, cpu, set(), asked, Limits())
+    results.save(tmp_path, judged, found)
+    results.save_maps(tmp_path, mesh, evidence, cpu)
     written = json.loads((tmp_path / "verdict.json").read_text())
-    assert {"status", "psnr_db", "ssim", "psnr_full_db", "ssim_full", "mask_iou", "views", "checks"} <= set(written)
-    assert all(set(c) == {"name", "value", "limit", "unit", "status"} for c in written["checks"])
+    jsonschema.validate(written, verdicts.SCHEMA)
+    assert written["reference"]["chamfer_percent"] < 0.01 and written["used_count"] == 2
     rows = list(csv.DictReader((tmp_path / "views.csv").open()))
     assert sum(float(r["psnr_db"]) for r in rows) / len(rows) == pytest.approx(written["psnr_db"])
     sizes = [
@@ -138,26 +144,14 @@ def test_what_is_written_is_what_was_judged(painted_jug, few, tmp_path):
         for folder in ("photos", "renders", "errors")
     ]
     assert len(sizes[0]) == 4 and sizes[0] == sizes[1] == sizes[2]
+    for name in ("observed", "error", "deviation"):
+        assert Image.open(tmp_path / f"{name}.png").size == mesh.texture.shape[1::-1]
 
 
-def test_a_held_out_photo_that_the_mesh_was_made_of_is_refused_by_name(painted_jug, few):
-    second = list(scene.digests(few).values())[1]
-    with pytest.raises(ValueError, match=f"held out: got {few.names[1]}, which the mesh was made of"):
-        judge.score(painted_jug, few, cpu, {second, "another"})
-
-
-def test_a_cause_is_written_and_read_out_and_decides_nothing(painted_jug, few):
-    scored, cause = judge.score(painted_jug, few, cpu, set()), Cause("light", "The light turned.", "Move the camera.")
-    plain, with_cause = judge.judge(scored, None, "m"), judge.judge(scored, None, "m", [cause])
-    assert with_cause["diagnosis"] == [{"kind": "light", "says": "The light turned.", "remedy": "Move the camera."}]
-    assert with_cause | {"diagnosis": []} == plain
-    assert judge.reading(with_cause) == f"{judge.reading(plain)} The light turned. Move the camera."
-
-
-def test_the_reason_names_every_check_that_decided():
-    assert (
-        judge.decide(Score(30.0, 0.9, 99.0, 1.0, 1.0, 30.0, 30.0), SOUND, judge.HELD_OUT, 8)["reason"]
-        == "All 10 checks are normal."
-    )
-    bad = judge.decide(Score(19.0, 0.8, 99.0, 1.0, 1.0, 19.0, 19.0), SOUND._replace(bodies=2), judge.HELD_OUT, 8)
-    assert "failure, because PSNR in the mask is 19 dB, needs >= 25" in bad["reason"] and "bodies" not in bad["reason"]
+@pytest.mark.parametrize(
+    "change", [{"status": "fine"}, {"psnr_db": None}, {"checks": []}, {"more": 1}, {"diagnosis": [{}]}]
+)
+def test_the_schema_refuses_what_is_no_verdict(change):
+    jsonschema.validate(verdicts.verdict(), verdicts.SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(verdicts.verdict(**change), verdicts.SCHEMA)

@@ -1,4 +1,4 @@
-"""`recon submit`, `status`, `cancel`, `fork`, `batch` and `sweep`: runs that go on without anybody who waits for them."""
+"""`recon submit`, `status`, `cancel`, `fork`, `batch`, `sweep`: runs that go on by themselves; `compare`: what came of them."""
 
 import argparse
 import json
@@ -111,6 +111,14 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     _add_cluster(command)
 
 
+def add_compare(command: argparse.ArgumentParser) -> None:
+    """The arguments of `recon compare`."""
+    command.set_defaults(command=compare)
+    command.add_argument("runs", nargs="+", metavar="RUN", help="runs' folders, or their names in outputs/")
+    command.add_argument("--out", metavar="FILE", help="the executed notebook; default outputs/6_compare.ipynb")
+    _add_notebooks(command)
+
+
 def _add_cluster(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cores", type=int, metavar="N", help="processor cores per run without a GPU; default 4")
     command.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler of yours; default: a cluster here")
@@ -188,7 +196,8 @@ def run_batch(options: argparse.Namespace) -> int:
     """`recon batch`: runs over many objects."""
     from recon_lib.chain import batch
 
-    return _work_off(options, batch.read(Path(options.batch), _home(options)))
+    path = Path(options.batch)
+    return _work_off(options, batch.read(path, _home(options)), path.stem)
 
 
 def run_sweep(options: argparse.Namespace) -> int:
@@ -196,15 +205,17 @@ def run_sweep(options: argparse.Namespace) -> int:
     from recon_lib.chain import batch
 
     path = Path(options.params)
-    return _work_off(options, batch.sweep(path, options.name or path.stem, options.grid))
+    name = options.name or path.stem
+    return _work_off(options, batch.sweep(path, name, options.grid), name)
 
 
 def _home(options: argparse.Namespace) -> Path:
     return outputs_folder(options).parent
 
 
-def _work_off(options: argparse.Namespace, wanted: dict[str, dict]) -> int:
-    from recon_lib.chain import batch, dispatch
+def _work_off(options: argparse.Namespace, wanted: dict[str, dict], name: str) -> int:
+    """Runs them all, prints their verdicts, and writes the notebook that compares those that are done."""
+    from recon_lib.chain import batch, comparing, dispatch, naming
     from recon_lib.show import tables
 
     outputs = outputs_folder(options)
@@ -216,6 +227,10 @@ def _work_off(options: argparse.Namespace, wanted: dict[str, dict]) -> int:
     scores = [batch.scores(outputs / row.run) for row in rows]
     cells = [(row.run, row.state, *score, row.error or "") for row, score in zip(rows, scores, strict=True)]
     print(tables.Table(cells, ("run", "state", "verdict", "PSNR", "SSIM", "cause")).text())
+    done = [outputs / row.run for row in rows if row.state == "done"]
+    if done:
+        out = outputs / f"{comparing.NAME}-{naming.slug(name)}.ipynb"
+        print(f"comparison: {comparing.execute(done, out, _home(options) / 'notebooks')}")
     return DONE if all(row.state == "done" for row in rows) else FAILED
 
 
@@ -230,4 +245,19 @@ def fork(options: argparse.Namespace) -> int:
         changes.setdefault(stage, {})[name] = value
     made = fork.fork(folder, asked.stage_named(options.start), options.name, changes)
     print(f"{made}: to run it, recon resume {made.name}")
+    return DONE
+
+
+def compare(options: argparse.Namespace) -> int:
+    """`recon compare`: prints the runs, the best first, and executes 6_compare over them."""
+    from recon_lib.chain import comparing
+    from recon_lib.show import comparison
+
+    outputs = outputs_folder(options)
+    folders = [Path(run).absolute() if Path(run).is_dir() else outputs / run for run in options.runs]
+    runs = comparison.compare(folders)
+    print(comparison.table(runs).text())
+    print(comparison.reading(runs))
+    out = Path(options.out).absolute() if options.out else outputs / f"{comparing.NAME}.ipynb"
+    print(f"notebook: {comparing.execute(folders, out, outputs.parent / 'notebooks')}")
     return DONE

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dask import config
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, Nanny, Scheduler, SpecCluster
 from distributed.scheduler import KilledWorker
 
 from recon_lib import files
@@ -83,19 +83,29 @@ def _note(folder: Path, cores: int, scheduler: str | None, client: Client) -> No
     files.write_json(folder / SETTINGS, settings)
 
 
-def local_cluster(cores: int) -> LocalCluster:
-    """A cluster on this machine that runs one job per GPU, or one per `cores` cores without a GPU."""
-    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    workers = gpus or max(1, (os.cpu_count() or 1) // cores)
-    return LocalCluster(
-        workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0" if find_spec("bokeh") else None,
-        memory_limit=0,
-        resources={"GPU": 1} if gpus else None,
+def local_cluster(cores: int) -> SpecCluster:
+    """A cluster on this machine that runs one job per GPU, or one per `cores` cores without a GPU.
+
+    A worker sees its own GPU only, so that two runs never share one.
+    """
+    gpus = visible_gpus()
+    own = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {"GPU": 1}} for gpu in gpus]
+    workers = own or [{}] * max(1, (os.cpu_count() or 1) // cores)
+    here = {"host": "127.0.0.1", "dashboard": find_spec("bokeh") is not None}
+    usual = {"nthreads": 1, "memory_limit": 0, "host": "127.0.0.1", "dashboard": False, "silence_logs": logging.ERROR}
+    return SpecCluster(
+        {i: {"cls": Nanny, "options": usual | options} for i, options in enumerate(workers)},
+        {"cls": Scheduler, "options": here | {"dashboard_address": "127.0.0.1:0"}},
         silence_logs=logging.ERROR,
     )
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them; where that is set, those that it names."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is not None:
+        return [gpu.strip() for gpu in asked.split(",") if gpu.strip()]
+    return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 def drain(client: Client, outputs: Path, work: Any = job.carry_out) -> None:

@@ -21,7 +21,7 @@ from recon_lib.photos.config import IngestConfig, Source
 from recon_lib.refine.config import FitConfig, IsosurfaceConfig, SetupConfig
 from recon_lib.show.config import PreviewConfig
 from recon_lib.stages import COARSE, INGEST, METRICS, PREVIEW, REFINE, STAGES
-from recon_lib.verdict.config import MetricsConfig
+from recon_lib.verdict.config import Limits, MetricsConfig
 
 TAG = "parameters"  # papermill's
 RUN_DIR = Parameter("run_dir", "outputs/demo", "run folder", is_path=True)
@@ -29,7 +29,7 @@ CONFIGS: dict[str, tuple[type, ...]] = {
     INGEST: (Source, IngestConfig),
     COARSE: (BackendConfig, HullConfig, GeneratedConfig, SampleConfig, TextureConfig),
     REFINE: (SetupConfig, FitConfig, IsosurfaceConfig),
-    METRICS: (MetricsConfig,),
+    METRICS: (MetricsConfig, Limits),
     PREVIEW: (PreviewConfig,),
 }
 

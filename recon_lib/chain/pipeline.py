@@ -258,7 +258,7 @@ def write_report(folder: Path) -> None:
     """Writes `report.html` from whatever the run folder has."""
     from recon_lib.show import report  # brings the plotting libraries, which the chain itself does without
 
-    report.write(folder)
+    report.write(folder, {stage: parameters.defaults(stage) for stage in STAGES})
 
 
 def _report_failure(folder: Path) -> None:

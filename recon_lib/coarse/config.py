@@ -1,6 +1,6 @@
 """The parameters of stage 2. Plain fields are not knobs; they can be set only from Python, in the call of `reconstruct`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recon_lib.knobs import knob
 
@@ -23,13 +23,13 @@ class BackendConfig:
 class HullConfig:
     """The grid on which a hull is carved or a generated mesh is cleaned, and the size of the result."""
 
-    resolution: int = knob(128, "grid points along the longest side, for carving and cleaning", 16, 512)
+    resolution: int = knob(128, "grid points along the longest side; stereo's photos and grid grow with it", 16, 512)
     faces: int = knob(12000, "largest number of triangles", 100, 1000000)
 
 
 @dataclass(frozen=True)
 class StereoConfig:
-    """Multi-view stereo inside the hull (`stereo/`)."""
+    """Multi-view stereo inside the hull (`stereo/`). `size` and `resolution` are for HullConfig's default (`grown`)."""
 
     size: int = 400  # pixels along a photo's longer side, at the finer of two scales
     resolution: int = 160  # grid points of the fused surface along its longest side
@@ -39,6 +39,11 @@ class StereoConfig:
     coarse_passes: int = 4
     fine_passes: int = 3
     seed: int = 0
+
+    def grown(self, shape: HullConfig) -> "StereoConfig":
+        """With photos and a grid as much finer than the default as the hull's grid is."""
+        times = shape.resolution / HullConfig.resolution
+        return replace(self, size=2 * round(self.size * times / 2), resolution=round(self.resolution * times))
 
 
 @dataclass(frozen=True)

@@ -149,16 +149,16 @@ def reconstruct(
 ) -> Coarse:
     """Makes the coarse mesh of a scene, from which the caller must have removed the held-out views.
 
-    `alignment` and `camera_fitting` apply to a generated mesh only: to one with and to one without cameras given; `matching`
-    applies to stereo. Raises ValueError as `choose` and the backends do; ReconViaGen's `Outcome` and `WeightsError` are
-    ValueErrors, too.
+    `alignment` and `camera_fitting` apply to a generated mesh only: to one with and to one without cameras given; `matching`,
+    grown with the hull's grid, applies to stereo. Raises ValueError as `choose` and the backends do; ReconViaGen's `Outcome`
+    and `WeightsError` are ValueErrors, too.
     """
     chosen, reason = choose(backend.backend, backend.device, scene.cameras is not None, len(scene.names))
     alphas = [image[..., 3] / np.float32(255) for image in scene.images]
     if chosen == "hull":
         return make_hull(scene, shape, reason, progress)
     if chosen == "stereo":
-        return _by_stereo(scene, matching, shape, reason, backend, progress)
+        return _by_stereo(scene, matching.grown(shape), shape, reason, backend, progress)
 
     device = "cpu" if backend.device == "cpu" else "cuda"
     sampled, provenance = _sample(scene, device, sampling, part(progress, 0.0, 0.6))

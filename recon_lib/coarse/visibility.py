@@ -4,9 +4,11 @@ A view looks at a point that lies in its image. It sees a face there that no oth
 edge-on surface does not count, because the hull's walls behind the object lie along the rays that just pass it.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from recon_lib import camera, render
 from recon_lib.camera import Cameras, invert_rigid
@@ -36,25 +38,28 @@ def well_seen(
 
 def views_of_faces(mesh: Mesh, cameras: Cameras) -> Int[np.ndarray, " F"]:
     """How many of the cameras see each face."""
-    count = np.zeros(len(mesh.faces), np.int64)
+    return sum((cosine > EDGE_ON for cosine in facing(mesh, cameras)), np.zeros(len(mesh.faces), np.int64))
+
+
+def facing(mesh: Mesh, cameras: Cameras, size: int = SIZE) -> Iterator[Float[np.ndarray, " F"]]:
+    """For each camera the cosine between each face's plane's normal and the way to the camera; -1 where a face is not shown.
+
+    `size` is the longer side in pixels of the mesh's box in the photo; a face that no pixel's centre shows does not count.
+    """
     middle = mesh.verts[mesh.faces.long()].mean(1)
     normal = face_normals(mesh.verts, mesh.faces)
     for i in range(len(cameras)):
+        found = np.full(len(mesh.faces) + 1, -1.0)
         xy, depth = camera.project(cameras[[i]], mesh.verts)
         in_front = xy[0][depth[0] > 0]
-        if len(in_front) == 0:
-            continue
-        low, high = in_front.amin(0).clamp_min(0), torch.minimum(in_front.amax(0), cameras.sizes[i].to(in_front))
-        if not (high > low).all():
-            continue
-        width, height = (SIZE * (high - low) / (high - low).max()).ceil().long().tolist()
-        small = camera.cropped(cameras[[i]], torch.cat([low, high])[None], width, height)
-        pos = render.clip_positions(mesh.verts, render.views(small, mesh.verts))
-        rast, _ = cpu.rasterize(pos, mesh.faces, (height, width), grad_db=False)
-        shown = np.unique(rast[0, ..., 3].long().numpy())
-        to_eye = torch.nn.functional.normalize(cameras.T_world_cam[i, :3, 3] - middle, dim=-1)
-        facing = ((normal * to_eye).sum(-1) > EDGE_ON).numpy()
-        seen = np.zeros(len(count) + 1, bool)
-        seen[shown] = True
-        count += seen[1:] & facing
-    return count
+        if len(in_front):
+            low, high = in_front.amin(0).clamp_min(0), torch.minimum(in_front.amax(0), cameras.sizes[i].to(in_front))
+            if (high > low).all():
+                width, height = (size * (high - low) / (high - low).max()).ceil().long().tolist()
+                small = camera.cropped(cameras[[i]], torch.cat([low, high])[None], width, height)
+                pos = render.clip_positions(mesh.verts, render.views(small, mesh.verts))
+                rast, _ = cpu.rasterize(pos, mesh.faces, (height, width), grad_db=False)
+                shown = np.unique(rast[0, ..., 3].long().numpy())
+                to_eye = torch.nn.functional.normalize(cameras.T_world_cam[i, :3, 3] - middle, dim=-1)
+                found[shown[shown > 0]] = (normal * to_eye).sum(-1).abs().double().numpy()[shown[shown > 0] - 1]
+        yield found[1:]

@@ -60,9 +60,10 @@ def scale(options: argparse.Namespace) -> int:
     run_dir = Path(options.run)
     points = [[scale.parse(mark) for mark in marks] for marks in options.points]
     found = scale.measure(scene.load(run_dir / "scene"), points, options.length)
-    scale.save(run_dir, found)
+    mesh = scale.save(run_dir, found)
     print(
         f"1 unit of the world and of the mesh files is {found.metres_per_unit:.6g} m; the marks are at most "
         f"{found.error_px:.2f} pixels off"
     )
+    print("no mesh is there yet to be written in metres" if mesh is None else f"{mesh}: the mesh in metres")
     return DONE

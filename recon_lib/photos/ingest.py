@@ -35,6 +35,7 @@ from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.findings import Problem, finding, problem
 from recon_lib.photos.scene import Scene
 from recon_lib.photos.search import locate, settle
+from recon_lib.photos.search.locate import LeftOut, Located
 from recon_lib.photos.search.register import NotFoundError
 from recon_lib.photos.survey import Survey, survey
 from recon_lib.progress import Progress, part, silent
@@ -88,6 +89,7 @@ class Ingested:
 
     scene: Scene
     findings: list[dict]
+    left_out: tuple[LeftOut, ...] = ()  # photos that the scene does without, as their cameras or masks do not fit
 
 
 def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Ingested:
@@ -105,12 +107,12 @@ def read(path: Path, config: IngestConfig, progress: Progress = silent) -> Inges
         decoded, mended, problems = _settled(found, decoded)
         _refuse(path, problems)
         unposed = found.listed.unposed
-        found, decoded = _with_cameras(path, found, decoded, config, part(progress, 0.2, 1.0))
+        found, decoded, left_out = _with_cameras(path, found, decoded, config, part(progress, 0.2, 1.0))
     looks = triage.of_photos([view.rgba for view in decoded], [photo.label for photo in found.listed.photos])
     told = _told([view.notes for view in decoded], found)
     scene = _scene(found, decoded)
     scene = replace(scene, cameras_found=unposed and scene.cameras is not None)
-    return Ingested(scene, [*found.findings, *mended, *told, *looks])
+    return Ingested(scene, [*found.findings, *mended, *told, *looks], left_out)
 
 
 def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
@@ -150,11 +152,11 @@ def _settled(found: Survey, decoded: list[views.View]) -> tuple[list[views.View]
 
 def _with_cameras(
     path: Path, found: Survey, decoded: list[views.View], config: IngestConfig, progress: Progress
-) -> tuple[Survey, list[views.View]]:
+) -> Located:
     """Photos without cameras with those that are found in them. Photos in which none are found stay as they are, with a
     finding that says why; or they are refused, where the config says that cameras must be found."""
     if not found.listed.unposed or config.find_cameras == "never":
-        return found, decoded
+        return Located(found, decoded)
     try:
         return locate.locate(found, decoded, config, progress)
     except NotFoundError as error:
@@ -166,7 +168,7 @@ def _with_cameras(
             finding("cameras", f"{one['text']}; not found ({why})") if one["kind"] == "cameras" else one
             for one in found.findings
         ]
-        return replace(found, findings=tuple(said)), decoded
+        return Located(replace(found, findings=tuple(said)), decoded)
 
 
 def verb(kind: str) -> str:

@@ -4,9 +4,12 @@ A mark is a pixel of a photo of the scene (`scene/images/`): origin at the top-l
 in two photos or more; it is where the marks' rays come nearest to each other, by linear least squares. Errors are in pixels.
 
 `scale.json` lies beside the folder `scene/` and not in it, so that no stage counts as changed. It names the hash of the
-cameras that it was measured with; for any other scene it says nothing. Axes: K marks.
+cameras that it was measured with; for any other scene it says nothing. A copy of the run's mesh in metres, which is the unit
+of glTF, is written beside it; the run's own files stay as they are. Axes: K marks.
 """
 
+import json
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +23,7 @@ from recon_lib.photos.scene import SCALE, Scene
 
 WORST_PX = 5.0  # a mark farther from its point is taken for a mistake
 LEAST_DEGREES = 1.0  # the widest angle between a point's rays must be at least this
+IN_METRES = "mesh_in_metres.glb"  # in the run's folder
 
 
 class Mark(NamedTuple):
@@ -66,10 +70,29 @@ def measure(posed: Scene, points: list[list[Mark]], length_metres: float) -> Sca
     return Scale(length_metres / distance, max(error_first, error_second))
 
 
-def save(run_dir: Path, scale: Scale) -> None:
-    """Writes the scale beside the scene that it was measured in."""
+def save(run_dir: Path, scale: Scale) -> Path | None:
+    """Writes the scale beside the scene that it was measured in, and the run's mesh, if there is one, in metres; returns it."""
     measured_in = files.sha256(run_dir / "scene" / "transforms.json")
     files.write_json(run_dir / SCALE, {**scale._asdict(), "measured_in": measured_in})
+    mesh = run_dir / ((files.read_json(run_dir / "run.json") or {}).get("final_mesh") or "refined/mesh.glb")
+    if not mesh.exists():
+        return None
+    files.write_bytes(run_dir / IN_METRES, in_metres(mesh.read_bytes(), scale.metres_per_unit))
+    return run_dir / IN_METRES
+
+
+def in_metres(glb: bytes, metres_per_unit: float) -> bytes:
+    """The GLB file with a node above all others that scales them."""
+    length = struct.unpack_from("<I", glb, 12)[0]
+    tree = json.loads(glb[20 : 20 + length])
+    scenes, nodes = tree["scenes"], tree["nodes"]
+    for scene in scenes:
+        nodes.append({"name": "in metres", "scale": [metres_per_unit] * 3, "children": scene["nodes"]})
+        scene["nodes"] = [len(nodes) - 1]
+    text = json.dumps(tree, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    rest = glb[20 + length :]
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
 
 
 def point(posed: Scene, cameras: Cameras, marks: list[Mark]) -> tuple[Float[np.ndarray, "3"], float]:

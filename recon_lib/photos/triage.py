@@ -15,6 +15,8 @@ DARK, BRIGHT, CLIPPED = 8, 247, 0.3  # values, and the share of the object that 
 ALIKE = 2.0  # mean difference of grey values of photos that are the same
 SMALL = 0.01  # share of the photo that the object should have
 WIDE = 60.0  # degrees of azimuth without a photo that are a finding
+TALL = 40.0  # degrees of elevation between the lowest and the highest without a photo that are a finding
+NEAR = 0.01  # of the distance to the object, between two cameras that see almost the same
 LOW, HIGH = 15.0, 45.0  # degrees of elevation between which most photos should be
 
 
@@ -48,21 +50,35 @@ def repeated(greys: list[UInt8[np.ndarray, "_ _"]]) -> Bool[np.ndarray, " B"]:
     return np.array(nearest) < ALIKE
 
 
-def coverage(T_world_cam: Float[np.ndarray, "B 4 4"]) -> list[dict]:
+def coverage(T_world_cam: Float[np.ndarray, "B 4 4"], labels: list[str]) -> list[dict]:
     """Where photos stand around an object at the origin, z up, and what to photograph next."""
     eyes = T_world_cam[:, :3, 3]
     azimuth = np.sort(np.degrees(np.arctan2(eyes[:, 1], eyes[:, 0])))
-    elevation = np.degrees(np.arctan2(eyes[:, 2], np.linalg.norm(eyes[:, :2], axis=1)))
-    gaps = np.diff([*azimuth, azimuth[0] + 360])
-    gap, height = float(gaps.max()), float(np.median(elevation))
-    text = f"photos stand {elevation.min():.0f} to {elevation.max():.0f} degrees above the object's middle, and the widest gap "
-    text += f"around it is {gap:.0f} degrees"
+    elevation = np.sort(np.degrees(np.arctan2(eyes[:, 2], np.linalg.norm(eyes[:, :2], axis=1))))
+    gaps, steps = np.diff([*azimuth, azimuth[0] + 360]), np.diff(elevation)
+    gap, height, step = float(gaps.max()), float(np.median(elevation)), float(steps.max(initial=0.0))
+    text = f"photos stand {elevation[0]:.0f} to {elevation[-1]:.0f} degrees above the object's middle; the widest gap around "
+    text += f"it is {gap:.0f} degrees, the widest in height {step:.0f} degrees"
     if gap > WIDE:
         more = counted(int(np.ceil(gap / 20)) - 1, "photo")
         text += f"; photograph that side next: {more} from about {height:.0f} degrees up, one every 20 degrees"
+    elif step > TALL:
+        middle = elevation[steps.argmax()] + step / 2
+        text += f"; photograph it next from about {middle:.0f} degrees up, all around"
     elif height < LOW:
         text += f"; photograph it from {HIGH:.0f} degrees up next, for its upper side"
-    return [finding("coverage", text)]
+    return [finding("coverage", text), *_near_others(T_world_cam, labels)]
+
+
+def _near_others(T_world_cam: Float[np.ndarray, "B 4 4"], labels: list[str]) -> list[dict]:
+    """A finding about photos from almost the same place as an earlier one."""
+    eyes = T_world_cam[:, :3, 3]
+    distance = np.linalg.norm(eyes, axis=1)
+    apart = np.linalg.norm(eyes[:, None] - eyes, axis=-1) / distance
+    near = np.tril(apart < NEAR, -1).any(1)
+    files = [label for label, flag in zip(labels, near, strict=True) if flag]
+    text = f"{counted(len(files), 'photo')} from almost the same place as an earlier one, which add little ({named(files)})"
+    return [finding("near", text, files)] if files else []
 
 
 def _object(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

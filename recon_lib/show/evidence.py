@@ -1,4 +1,4 @@
-"""What a coarse mesh rests on: depth maps, cuts through the hull and what stereo made of it, and each triangle's source.
+"""What a mesh rests on: depth maps, cuts through the hull and what stereo made of it, each triangle's source and photos.
 
 Colours are those that Okabe and Ito chose so that every eye tells them apart. Lengths are scene units.
 """
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -20,6 +21,8 @@ from recon_lib.photos import framing
 from recon_lib.raster import cpu
 from recon_lib.show.figures import Picture
 from recon_lib.surface import placement
+from recon_lib.verdict.observed import COLOURS as COLOURS_OF_PHOTOS
+from recon_lib.verdict.observed import Observed, colours_of_photos
 
 STEREO_COLOUR, HULL_COLOUR, NETWORK_COLOUR, UNSEEN_COLOUR = "#0072B2", "#E69F00", "#009E73", "#999999"
 COLOURS = {"stereo": STEREO_COLOUR, "hull": HULL_COLOUR, "generated": NETWORK_COLOUR, UNSEEN: UNSEEN_COLOUR}
@@ -101,17 +104,31 @@ def _cut(axis: Axes, fields: Fields, normal: int, up: np.ndarray) -> None:
 
 def sources(mesh: Mesh, found: Sources, up: Float[np.ndarray, "3"]) -> Picture:
     """The mesh from four sides, each triangle in the colour of its source."""
+    palette = np.array([to_rgb(COLOURS[name]) for name in found.names])
+    legend = {f"{name} {share:.0%}": COLOURS[name] for name, share in found.shares().items()}
+    return from_sides(mesh, palette[found.of_face], legend, up)
+
+
+def observed(mesh: Mesh, found: Observed, up: Float[np.ndarray, "3"]) -> Picture:
+    """The mesh from four sides, each triangle in the colour of the number of used photos that see it."""
+    legend = {f"{name} {share:.0%}": COLOURS_OF_PHOTOS[name] for name, share in found.shares().items()}
+    return from_sides(mesh, colours_of_photos(found) / 255, legend, up)
+
+
+def from_sides(
+    mesh: Mesh, rgb: Float[np.ndarray, "F 3"], legend: dict[str, str], up: Float[np.ndarray, "3"]
+) -> Picture:
+    """The mesh from four sides, each triangle in its colour (sRGB, 0 to 1); `legend` maps what a colour means to the colour."""
     upright = placement.stand_upright(Mesh(mesh.verts, mesh.faces), up)
-    palette = np.array([[int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)] for name in found.names]) / 255
     figure = Picture(figsize=(8.4, 2.9), layout="constrained")
     rig, order = camera.canonical_six(SIZE), list(camera.CANONICAL_VIEWS)
-    pictures = np.stack([_in_colours(upright, palette[found.of_face], rig[[order.index(name)]]) for name in FROM])
+    pictures = np.stack([_in_colours(upright, rgb, rig[[order.index(name)]]) for name in FROM])
     left, top, right, bottom = framing.mask_box((pictures < 1).any((0, 3)).astype(float)).astype(int)
     for axis, name, picture in zip(figure.subplots(1, len(FROM)), FROM, pictures, strict=True):
         axis.imshow(picture[top:bottom, left:right])
         axis.set_title(name, fontsize=LARGE)
         axis.axis("off")
-    labels = [Patch(color=COLOURS[name], label=f"{name} {share:.0%}") for name, share in found.shares().items()]
+    labels = [Patch(color=colour, label=label) for label, colour in legend.items()]
     figure.legend(handles=labels, loc="outside upper center", ncols=len(labels), fontsize=LARGE, frameon=False)
     return figure
 

@@ -1,6 +1,7 @@
 """Figures of the notebooks and the report, from values; none is shown or saved here."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from recon_lib import camera, frames
 from recon_lib.mesh import Mesh
 from recon_lib.photos import framing
 from recon_lib.photos.scene import Scene
+from recon_lib.photos.search.locate import LeftOut
 from recon_lib.refine import history as fit_history
 from recon_lib.surface import simplify
 from recon_lib.verdict.images import ERROR_SHOWN, Comparison
 
-HELD_OUT_COLOUR, USED_COLOUR = "tab:orange", "tab:blue"
+HELD_OUT_COLOUR, USED_COLOUR, LEFT_OUT_COLOUR = "tab:orange", "tab:blue", "tab:red"
 THUMBNAIL = 128  # pixels
 MOST_DRAWN_FACES = 4000  # of the object beside the cameras
 MOST_TEXELS = 30_000  # of all photos on their frusta together
@@ -54,6 +56,17 @@ def contact_sheet(scene: Scene, columns: int = 8) -> Picture:
     figure, axes = _grid(pictures, columns, 1.35, 7.0)
     for axis in np.array(axes)[scene.held_out]:
         axis.spines[:].set(color=HELD_OUT_COLOUR, linewidth=2)
+    return figure
+
+
+def left_out(photos: Sequence[LeftOut], columns: int = 4) -> Picture | None:
+    """Photos that the scene does without, crossed, each under its name and the reason; None where there are none."""
+    if not photos:
+        return None
+    figure, axes = _grid({f"{one.label}: {one.why}": _thumbnail(one.rgba) for one in photos}, columns, 2.4, 8.0)
+    for axis in axes:
+        for ends in ((0, 1), (1, 0)):
+            axis.plot((0, 1), ends, color=LEFT_OUT_COLOUR, linewidth=2, transform=axis.transAxes)
     return figure
 
 
@@ -88,12 +101,13 @@ def _grid(pictures: dict[str, np.ndarray], columns: int, cell: float, size: floa
 
 
 def _folded(name: str, width: float, size: float) -> str:
-    """The name in as many lines as its width, in points, asks for."""
+    """The name in as many lines as its width, in points, asks for, broken between words where that is possible."""
     lines = [""]
     for letter in name:
         longer = lines[-1] + letter
         if lines[-1] and TO_PATH.get_text_width_height_descent(longer, FontProperties(size=size), False)[0] > width:
-            lines.append(letter)
+            whole, space, begun = lines[-1].rpartition(" ")
+            lines[-1:] = [whole + space, begun + letter] if whole else [lines[-1], letter]
         else:
             lines[-1] = longer
     return "\n".join(lines)
@@ -218,7 +232,7 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         line = {"color": CURVES[column - 1]}
         axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, **line)
-        axis.semilogy(values[:, 0], _running_mean(values[:, column]), label=f"{label}, mean of 20", **line)
+        axis.semilogy(values[:, 0], running_mean(values[:, column]), label=f"{label}, mean of 20", **line)
     axis.set(xlabel="step", ylabel="loss")
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(handles[1::2], labels[1::2], fontsize=8)
@@ -268,7 +282,8 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.alpha_composite(white, small).convert("RGB"))
 
 
-def _running_mean(values: np.ndarray, window: int = 20) -> np.ndarray:
+def running_mean(values: np.ndarray, window: int = 20) -> np.ndarray:
+    """The mean of each value and those before it, `window` at most."""
     total = np.cumsum(np.concatenate([[0.0], values]))
     start = np.maximum(np.arange(len(values)) - window + 1, 0)
     return (total[1:] - total[start]) / (np.arange(len(values)) - start + 1)

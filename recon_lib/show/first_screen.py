@@ -2,12 +2,14 @@
 
 import csv
 import html
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from recon_lib.show import tables
 from recon_lib.show.page import banner, label, moment, picture, portable
 from recon_lib.stages import COARSE, FINISHED, REFINE, STAGES
+from recon_lib.verdict.config import Limits
 
 BACKENDS = {"hull": "the visual hull", "reconviagen": "ReconViaGen", "stereo": "stereo matching inside the visual hull"}
 SHOWN = 340  # pixels along a side of the worst view's pictures
@@ -19,7 +21,7 @@ def head(run_dir: Path, record: dict[str, Any], verdict: dict[str, Any] | None) 
     return (
         f"<h1>{html.escape(run_dir.name)}</h1><p><small>{_made(record)}</small></p>"
         f"{banners(run_dir, record)}{says}{_worst(run_dir, verdict)}"
-        f'<div class="{"beside" if verdict else ""}"><div>{_gain(verdict)}</div><div>{_legend()}</div></div>'
+        f'<div class="{"beside" if verdict else ""}"><div>{_gain(verdict)}</div><div>{_legend(verdict)}</div></div>'
     )
 
 
@@ -134,9 +136,11 @@ def _gain(verdict: dict[str, Any] | None) -> str:
     return f"<h3>{'From coarse to final' if scored['coarse'] else 'Scores'}</h3>{tables.gain(scored).html()}"
 
 
-def _legend() -> str:
+def _legend(verdict: dict[str, Any] | None) -> str:
+    limits = (verdict or {}).get("limits") or asdict(Limits())
+    meaning = tables.statuses(limits).html()
     return (
-        f"<h3>What a status means</h3>{tables.statuses().html()}<p><small>PSNR and SSIM say how closely renderings of the mesh "
+        f"<h3>What a status means</h3>{meaning}<p><small>PSNR and SSIM say how closely renderings of the mesh "
         "match photos; higher is better. Those inside the object's mask decide. Held-out views are photos that the mesh was "
         "not made of.</small></p>"
     )

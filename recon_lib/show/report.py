@@ -18,8 +18,8 @@ from traitlets.config import Config
 from recon_lib import files
 from recon_lib.camera import CANONICAL_VIEWS
 from recon_lib.photos import scene
-from recon_lib.show import first_screen, tables
-from recon_lib.show.page import document, figure, label, picture, portable
+from recon_lib.show import first_screen, provenance, tables
+from recon_lib.show.page import banner, document, figure, label, picture, portable
 from recon_lib.show.tables import Label, Table
 from recon_lib.stages import COARSE, STAGES
 
@@ -28,26 +28,49 @@ STILL = 180  # pixels along a side
 NOTEBOOK = {"exclude_input": True, "exclude_input_prompt": True, "exclude_output_prompt": True}
 
 
-def write(run_dir: Path) -> Path:
-    """Writes the page beside run.json and returns its path."""
+def write(run_dir: Path, defaults: dict[str, dict[str, Any]] | None = None) -> Path:
+    """Writes the page beside run.json and returns its path; `defaults` are those of each stage's parameters."""
     record = json.loads((run_dir / "run.json").read_text())
     verdict = files.read_json(run_dir / "metrics" / "verdict.json")
     sections = {
-        "checks": ("The checks", tables.verdict(verdict).html() if verdict else ""),
+        "checks": ("The checks", _checks(verdict) if verdict else ""),
         "mesh": ("The mesh", _pictures(run_dir) + _unit(run_dir)),
         **{name: (_heading(name, record), _stage(run_dir, name, record)) for name in STAGES},
+        "provenance": ("Provenance", provenance.section(run_dir, record, defaults or {})),
         "run": ("The run", _appendix(run_dir, record)),
     }
     shown = {key: section for key, section in sections.items() if section[1]}
     links = "".join(f'<a href="#{key}">{key if key in STAGES else title}</a>' for key, (title, _) in shown.items())
     body = "".join(f'<h2 id="{key}">{title}</h2>{content}' for key, (title, content) in shown.items())
-    first = first_screen.head(run_dir, record, verdict)
+    bound = provenance.summary(run_dir, record)
+    first = first_screen.head(run_dir, record, verdict) + (banner(bound) if bound else "")
     status = verdict["status"] if verdict else record.get("state", "")
     target = run_dir / "report.html"
     files.write_text(
         target, document(f"{run_dir.name}: {status}", f"{first}<nav><b>Contents</b> &nbsp; {links}</nav>{body}")
     )
     return target
+
+
+def _checks(verdict: dict[str, Any]) -> str:
+    """What decided; what a score is worth; what is neither good nor bad."""
+    lpips = verdict["lpips_absent"] or f"LPIPS of the compared pictures (AlexNet): {verdict['lpips']:.3f}"
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in verdict["notes"])
+    worth = (
+        "Between the ceiling, photos that the mesh was made of, and the floors of the same photos: the photo itself moved by 3 "
+        "pixels, the true silhouette in one colour, and nothing."
+    )
+    return (
+        f"{tables.verdict(verdict).html()}{notes}<h3>What the scores are worth</h3><p>{worth}</p>"
+        f"{tables.levels(verdict).html()}<p><small>{html.escape(lpips)}.</small></p>{_reference(verdict)}"
+        f"<details><summary>what was measured and is neither good nor bad</summary>{tables.measures(verdict).html()}</details>"
+    )
+
+
+def _reference(verdict: dict[str, Any]) -> str:
+    if not verdict["reference"]:
+        return ""
+    return f"<h3>Against the true surface</h3>{tables.against(verdict['reference']).html()}"
 
 
 def _pictures(run_dir: Path) -> str:
@@ -144,7 +167,7 @@ def _appendix(run_dir: Path, record: dict[str, Any]) -> str:
         )
         for name, entry in record["stages"].items()
     ]
-    rest = {k: v for k, v in record.items() if k not in ("stages", "inputs", "parameters")}
+    rest = {k: v for k, v in record.items() if k not in ("stages", "inputs", "parameters", "versions")}
     shown = html.escape(portable(json.dumps(rest, indent=1), run_dir))
     return (
         Table(rows, ("stage", "state", "time", "peak memory")).html()

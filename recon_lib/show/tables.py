@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
+from recon_lib.verdict.record import TOLD
 
 SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_db": "PSNR in the mask, dB",
@@ -15,6 +15,7 @@ SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_full_db": "PSNR of the full frame on white, dB",
     "ssim_full": "SSIM of the full frame on white",
     "mask_iou": "overlap of true and rendered mask (IoU)",
+    "flip": "FLIP in the mask, 0 is the same",
 }
 CHECKS = {  # of a mesh (surface.checks.MeshChecks), and what they should be
     "open_edges": ("open edges", 0),
@@ -24,6 +25,18 @@ CHECKS = {  # of a mesh (surface.checks.MeshChecks), and what they should be
     "bodies": ("bodies", 1),
     "degenerate_faces": ("degenerate faces", 0),
     "non_finite_vertices": ("non-finite vertices", 0),
+}
+DISTANCES = {  # of verdict.json's `reference`
+    "aligned_by": "aligned by",
+    "accuracy": "mean distance from mesh to truth, units",
+    "completeness": "mean distance from truth to mesh, units",
+    "chamfer_percent": "Chamfer: mean of the two, not squared, % of the truth's diagonal",
+    "noise_percent": "change of Chamfer with other sample points, % of the diagonal",
+    "f_score_half_percent": "F-score at 0.5 % of the diagonal",
+    "f_score_1_percent": "F-score at 1 %",
+    "f_score_2_percent": "F-score at 2 %",
+    "normal_consistency": "normal consistency, mean |cos|",
+    "volume_iou": "overlap of the volumes (IoU)",
 }
 SOURCES = {  # of a coarse mesh's surface (coarse.sources), and what they mean
     "stereo": "several photos agree on its depth",
@@ -61,25 +74,52 @@ class Table:
 
 
 def verdict(judged: dict[str, Any]) -> Table:
-    """The one table of a verdict: the status, then every check that decided it. `judged` is verdict.json's content."""
+    """The one table of a verdict: the status, then every check that can decide it. `judged` is verdict.json's content."""
     rows = [("verdict", f"{judged['view_count']} {judged['views']}", "all checks normal", Label(judged["status"]))]
     rows += [
-        (check["name"], f"{_shown(check['value'])} {check['unit']}".rstrip(), check["limit"], Label(check["status"]))
+        (check["name"], _measure(check), check["limit"], Label(check["status"]))
         for check in judged["checks"]
+        if check["limit"] != TOLD
     ]
     return Table(rows, ("check", "value", "normal needs", "status"))
 
 
-def statuses() -> Table:
-    """What each status means, with its limits."""
-    (psnr_db, least_psnr_db), (ssim, least_ssim) = LEAST_PSNR_DB, LEAST_SSIM
+def measures(judged: dict[str, Any]) -> Table:
+    """What was measured of the mesh and is neither good nor bad."""
+    rows = [(check["name"], _measure(check)) for check in judged["checks"] if check["limit"] == TOLD]
+    return Table(rows, ("measure", "value"))
+
+
+def levels(judged: dict[str, Any]) -> Table:
+    """The scores with their intervals, between the ceiling and the floors of the same photos."""
+    beside = {f"used photos ({judged['used_count']})": judged["used"], "moved 3 px": judged["floors"].get("moved")}
+    beside |= {"flat silhouette": judged["floors"].get("silhouette"), "blank": judged["floors"].get("blank")}
+    shown = {name: scores for name, scores in beside.items() if scores}
+    rows = []
+    for key, name in SCORES.items():
+        low, high = judged["intervals"][key]
+        rows.append((name, judged[key], f"{low:.4g} to {high:.4g}", *(scores[key] for scores in shown.values())))
+    return Table(rows, ("mean over views", judged["views"], "95 % interval", *shown))
+
+
+def against(found: dict[str, Any]) -> Table:
+    """The mesh against the true surface; `found` is verdict.json's `reference`."""
     rows = [
-        ("normal", f"PSNR is at least {psnr_db:g} dB and SSIM at least {ssim:g} on held-out views, and the mesh is closed, "
-                   "manifold and one body."),
-        ("warning", f"PSNR is at least {least_psnr_db:g} dB and SSIM at least {least_ssim:g}, but something that normal needs "
-                    "is missing."),
-        ("failure", f"PSNR is below {least_psnr_db:g} dB, SSIM is below {least_ssim:g}, or the mesh is broken: some of its "
-                    "vertices are not finite."),
+        (name, found[key] if found[key] is not None else "not measured: one of the two is not closed")
+        for key, name in DISTANCES.items()
+    ]
+    return Table(rows, ("measure", "value"))
+
+
+def statuses(limits: dict[str, float]) -> Table:
+    """What each status means; `limits` are those of verdict.json."""
+    rows = [
+        ("normal", f"PSNR is at least {limits['psnr_normal_db']:g} dB and SSIM at least {limits['ssim_normal']:g} on held-out "
+                   "views, and every other check is normal: the mesh is closed, manifold, one body, and lies on its photos."),
+        ("warning", f"PSNR is at least {limits['psnr_warning_db']:g} dB and SSIM at least {limits['ssim_warning']:g}, but "
+                    "something that normal needs is missing."),
+        ("failure", f"PSNR is below {limits['psnr_warning_db']:g} dB, SSIM is below {limits['ssim_warning']:g}, a flat "
+                    "silhouette scores as well, the mesh lies beside its photos, or it is broken."),
     ]  # fmt: skip
     return Table([(Label(status), meaning) for status, meaning in rows])
 
@@ -120,6 +160,11 @@ def facts(found: dict[str, Any]) -> Table:
 
 def columns(rows: Sequence[tuple], header: tuple[str, ...]) -> str:
     return Table(list(rows), header).text()
+
+
+def _measure(check: dict[str, Any]) -> str:
+    value = check["value"]
+    return "not measured" if value is None else f"{_shown(value)} {check['unit']}".rstrip()
 
 
 def _cell(value: Any) -> str:

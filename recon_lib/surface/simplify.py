@@ -9,6 +9,10 @@ from recon_lib.mesh import Mesh, face_areas
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import uv
 
+PASSES = (
+    2  # of remeshing; more make triangles a little more even, take longer, and draw thin parts away from the surface
+)
+
 
 def remesh_evenly(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
     """Isotropic remeshing (Botsch & Kobbelt 2004) to at most `most` faces. `verts` are V 3, `faces` F 3, wound outwards."""
@@ -16,7 +20,7 @@ def remesh_evenly(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
     budget = 0.97 * most
     while True:
         edge = float(np.sqrt(4 * area / np.sqrt(3) / budget))
-        out, tris = gpytoolbox.remesh_botsch(verts.astype(np.float64), faces.astype(np.int32), 6, edge, True)
+        out, tris = gpytoolbox.remesh_botsch(verts.astype(np.float64), faces.astype(np.int32), PASSES, edge, True)
         if len(tris) <= most:
             return Mesh(
                 torch.from_numpy(np.ascontiguousarray(out, np.float32)), torch.from_numpy(tris.astype(np.int32, "C"))
@@ -52,6 +56,6 @@ def decimated_copy(mesh: Mesh, most_faces: int, size: int, raster: Rasteriser) -
     )
     corners = mesh.uvs[mesh.uv_faces.long()[torch.from_numpy(face).long()]]
     at = (corners * torch.from_numpy(weights).float()[..., None]).sum(1)
-    texture = torch.zeros(*shape, 3)
+    texture = torch.zeros(*shape, mesh.texture.shape[-1])
     texture[known] = raster.texture(mesh.texture[None], at[None, None], boundary_mode="clamp")[0, 0]
     return Mesh(verts, faces, uvs, uv_faces, uv.dilate(texture, known))

@@ -4,11 +4,8 @@ PSNR and SSIM are means over views of the scores inside the mask (`verdict.image
 are none, they are taken on the views that the mesh was made from; they are labelled so, and the verdict is at most `warning`.
 """
 
-import csv
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -16,35 +13,27 @@ from recon_lib.mesh import Mesh
 from recon_lib.photos.scene import Scene, digests
 from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.surface import checks
-from recon_lib.surface.checks import MeshChecks
-from recon_lib.verdict import images, placement
-from recon_lib.verdict.config import LEAST_PSNR_DB, LEAST_SSIM
+from recon_lib.verdict import floors, images, intervals, misfit, placement, record
+from recon_lib.verdict.config import Limits
 from recon_lib.verdict.diagnosis import Cause
 from recon_lib.verdict.images import Comparison, Score
+from recon_lib.verdict.observed import Observed
+from recon_lib.verdict.record import Check
+from recon_lib.verdict.reference import Against
 
-LEVELS = ("normal", "warning", "failure")
 MOST_MOVED = 1.0  # pixels of the photo, median; larger corrections say that the cameras are too inexact to judge by
+FAILING_IOU, FAILING_OFFSET = 0.1, 2.0  # below the least overlap, and times the most pixels: a failure from there
+TONE, FAILING_TONE = (0.8, 1.25), (0.5, 2.0)  # exponents of the brightness (`misfit`)
 HELD_OUT, USED = "held-out views", "used views"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of the verdict."""
-
-    name: str
-    value: float | int
-    limit: str  # what `normal` requires, in words
-    unit: str
-    status: str  # one of LEVELS
+VERSION = 1  # of verdict.json's form
+DEFAULT = Limits()
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A mesh's scores per view, and its mesh checks."""
+    """A mesh's scores per view."""
 
     views: dict[str, Comparison]
-    mesh_checks: MeshChecks
     label: str  # HELD_OUT or USED
     as_placed: Score | None = None  # the mean before held-out cameras that were found in the photos were moved
     moved_pixels: tuple[float, ...] = ()  # by view, how far that moved each photo's content on the object
@@ -64,6 +53,24 @@ class Scored:
         return dict(sorted(self.views.items(), key=lambda item: item[1].score.psnr_db))
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What else was measured of a mesh. Absent parts are empty or None; verdict.json says so, and no check is made of them."""
+
+    floors: dict[str, Score] = field(default_factory=dict)  # of the same photos (`verdict.floors`)
+    coarse: Score | None = None  # the coarse mesh's means
+    used: dict[str, Comparison] = field(default_factory=dict)  # the ceiling: photos that the mesh was made of
+    surface: Sequence[Check] = ()  # `rules.of_solid`
+    texture: Sequence[Check] = ()  # `rules.of_atlas`
+    observed: Observed | None = None
+    seen: Sequence[Check] = ()  # `rules.of_observed`
+    reference: Against | None = None
+    lpips: float | None = None
+    lpips_absent: str = ""  # why
+    causes: Sequence[Cause] = ()
+    notes: Sequence[str] = ()  # what could not be measured of a foreign file
+
+
 def score(mesh: Mesh, scene: Scene, raster: Rasteriser, seen: set[str], progress: Progress = silent) -> Scored:
     """Scores a mesh in the world, as read back from its file, on the held-out views, or on all views if none is held out.
 
@@ -79,85 +86,96 @@ def score(mesh: Mesh, scene: Scene, raster: Rasteriser, seen: set[str], progress
     label = HELD_OUT if scene.held_out.any() else USED
     shown = held_out if scene.held_out.any() else scene
     cameras, as_placed, moved_pixels = shown.cameras, None, ()
+    topology = raster.topology(mesh.faces)
     if scene.cameras_found and label == HELD_OUT:
         progress(0.0, "moving held-out cameras")
-        before = [images.compare(mesh, shown.images[i], cameras[[i]], raster).score for i in range(len(shown.names))]
+        before = [
+            images.compare(mesh, shown.images[i], cameras[[i]], raster, topology).score for i in range(len(shown.names))
+        ]
         cameras, pixels = placement.moved(mesh, shown, raster)
         as_placed, moved_pixels = images.mean_score(before), tuple(pixels.tolist())
     views = {}
     for i, name in enumerate(shown.names):
-        views[name] = images.compare(mesh, shown.images[i], cameras[[i]], raster)
+        views[name] = images.compare(mesh, shown.images[i], cameras[[i]], raster, topology)
         progress((i + 1) / len(shown.names), f"scoring {name}")
-    return Scored(views, checks.check_mesh(mesh.verts, mesh.faces), label, as_placed, moved_pixels)
+    return Scored(views, label, as_placed, moved_pixels)
 
 
-def check_score(name: str, value: float, normal: float, warning: float, unit: str) -> Check:
-    """A check of a score: `normal` and `warning` are the least values for these levels, less is a failure."""
-    status = "normal" if value >= normal else "warning" if value >= warning else "failure"
-    return Check(name, value, f">= {normal:g} (warning >= {warning:g})", unit, status)
+def score_used(
+    mesh: Mesh, scene: Scene, raster: Rasteriser, most: int, progress: Progress = silent
+) -> dict[str, Comparison]:
+    """How well the photos that the mesh was made of are explained: at most `most`, evenly chosen; none if none is held out."""
+    used = scene.subset(~scene.held_out)
+    if not scene.held_out.any() or most == 0 or not used.names:
+        return {}
+    found, topology = {}, raster.topology(mesh.faces)
+    for i in np.unique(np.linspace(0, len(used.names) - 1, min(most, len(used.names))).round().astype(int)):
+        found[used.names[i]] = images.compare(mesh, used.images[i], used.cameras[[int(i)]], raster, topology)
+        progress(len(found) / most, f"scoring {used.names[i]}, which was used")
+    return found
 
 
-def check_count(name: str, value: int, limit: int, otherwise: str = "warning") -> Check:
-    """A check of a count: normal if it is exactly `limit`."""
-    return Check(name, value, f"{limit}", "", "normal" if value == limit else otherwise)
-
-
-def judge(scored: Scored, coarse: Scored | None, mesh_name: str, causes: Sequence[Cause] = ()) -> dict:
-    """The content of verdict.json: the verdict on the mesh `mesh_name`, the mean scores of the coarse mesh, and the causes."""
-    decided = decide(scored.mean, scored.mesh_checks, scored.label, len(scored.views), scored.moved_pixels)
+def judge(scored: Scored, mesh_name: str, evidence: Evidence, limits: Limits = DEFAULT) -> dict:
+    """The content of verdict.json on the mesh `mesh_name`; its form is `verdict.schema.json` in this folder."""
+    checks = [*of_scores(scored, evidence, limits), *evidence.seen, *evidence.surface, *evidence.texture]
+    status = record.worst(checks)
+    mean = scored.mean
+    used = images.mean_score([view.score for view in evidence.used.values()]) if evidence.used else None
+    placed = {}
     if scored.as_placed is not None:
-        decided |= {"as_placed": scored.as_placed._asdict(), "moved_pixels": scored.moved_pixels}
-    diagnosis = [cause._asdict() for cause in causes]
-    return decided | {"mesh": mesh_name, "coarse": coarse.mean._asdict() if coarse else None, "diagnosis": diagnosis}
-
-
-def decide(
-    mean: Score, mesh_checks: MeshChecks, views: str, view_count: int, moved_pixels: tuple[float, ...] = ()
-) -> dict:
-    """The verdict with its reason and its checks, as JSON values; `views` is HELD_OUT or USED.
-
-    `moved_pixels` are those of held-out cameras that were moved before they judged, by view.
-    """
-    decisive = [
-        check_score("PSNR in the mask", mean.psnr_db, *LEAST_PSNR_DB, "dB"),
-        check_score("SSIM in the mask", mean.ssim, *LEAST_SSIM, ""),
-        Check("scored on", view_count, HELD_OUT, views, "normal" if views == HELD_OUT else "warning"),
-        check_count("open edges", mesh_checks.open_edges, 0),
-        check_count("non-manifold edges", mesh_checks.non_manifold_edges, 0),
-        check_count("non-manifold vertices", mesh_checks.non_manifold_vertices, 0),
-        check_count("inconsistently wound edges", mesh_checks.flipped_edges, 0),
-        check_count("bodies", mesh_checks.bodies, 1),
-        check_count("degenerate faces", mesh_checks.degenerate_faces, 0),
-        check_count("non-finite vertices", mesh_checks.non_finite_vertices, 0, otherwise="failure"),
-    ]
-    if moved_pixels:
-        median = float(np.median(moved_pixels))
-        status = "normal" if median <= MOST_MOVED else "warning"
-        decisive.append(Check("held-out cameras moved", median, f"<= {MOST_MOVED:g}", "pixels in the median", status))
-    status = LEVELS[max(LEVELS.index(check.status) for check in decisive)]
+        placed = {"as_placed": scored.as_placed._asdict(), "moved_pixels": list(scored.moved_pixels)}
     return {
+        "version": VERSION,
         "status": status,
-        "reason": _reason(status, decisive),
+        "reason": record.reason(checks),
+        "decided_by": [check.name for check in record.deciding(checks)],
+        "mesh": mesh_name,
         **mean._asdict(),
-        "views": views,
-        "view_count": view_count,
-        "checks": [vars(check) for check in decisive],
-    }
+        "views": scored.label,
+        "view_count": len(scored.views),
+        "intervals": {name: list(ends) for name, ends in intervals.of_means(list(scored.scores.values())).items()},
+        "floors": {name: floor._asdict() for name, floor in evidence.floors.items()},
+        "used": used._asdict() if used else None,
+        "used_count": len(evidence.used),
+        "coarse": evidence.coarse._asdict() if evidence.coarse else None,
+        "lpips": evidence.lpips,
+        "lpips_absent": evidence.lpips_absent,
+        "limits": asdict(limits),
+        "checks": [vars(check) for check in checks],
+        "observed": evidence.observed.record() if evidence.observed else None,
+        "reference": evidence.reference.record() if evidence.reference else None,
+        "diagnosis": [cause._asdict() for cause in evidence.causes],
+        "notes": list(evidence.notes),
+        **placed,
+    }  # fmt: skip
 
 
-def _reason(status: str, decisive: list[Check]) -> str:
-    """The sentence that says which checks decided."""
-    if status == "normal":
-        return f"All {len(decisive)} checks are normal."
-    guilty = [
-        f"{check.name} is {_describe(check)}, needs {check.limit}" for check in decisive if check.status == status
+def of_scores(scored: Scored, evidence: Evidence, limits: Limits) -> list[Check]:
+    """The checks of the scores and of how the renderings lie on their photos."""
+    mean, views = scored.mean, list(scored.views.values())
+    offset = float(np.mean([np.linalg.norm(misfit.offset_pixels(view)) for view in views]))
+    found = [
+        record.at_least("PSNR in the mask", mean.psnr_db, limits.psnr_normal_db, limits.psnr_warning_db, "dB"),
+        record.at_least("SSIM in the mask", mean.ssim, limits.ssim_normal, limits.ssim_warning),
     ]
-    return f"It is a {status}, because {'; '.join(guilty)}."
-
-
-def _describe(check: Check) -> str:
-    value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
-    return f"{value} {check.unit}".rstrip()
+    if floors.SILHOUETTE in evidence.floors:
+        flat, same = evidence.floors[floors.SILHOUETTE], floors.mean_of_same(scored.views)
+        found += [
+            record.above("PSNR above that of a flat silhouette", same.psnr_db - flat.psnr_db, 0.0, "dB"),
+            record.above("SSIM above that of a flat silhouette", same.ssim - flat.ssim, 0.0),
+        ]
+    found += [
+        record.at_least("overlap of the masks", mean.mask_iou, limits.least_iou, limits.least_iou - FAILING_IOU),
+        record.at_most(
+            "offset from the photos", offset, limits.most_offset, FAILING_OFFSET * limits.most_offset, "pixels"
+        ),
+        record.within("tone against the photos", misfit.exponent(views), TONE, FAILING_TONE),
+        Check("scored on", len(views), HELD_OUT, scored.label, "normal" if scored.label == HELD_OUT else "warning"),
+    ]
+    if scored.moved_pixels:
+        median = float(np.median(scored.moved_pixels))
+        found.append(record.at_most("held-out cameras moved", median, MOST_MOVED, unit="pixels in the median"))
+    return found
 
 
 def reading(judged: dict) -> str:
@@ -181,18 +199,3 @@ def reading(judged: dict) -> str:
             f"mesh; before that the scores were {before['psnr_db']:.2f} dB and {before['ssim']:.3f}."
         )
     return f"{trust} {judged['reason']} Measured on {judged['view_count']} {unseen}.{moved}{causes}"
-
-
-def save(folder: Path, judged: dict, scored: Scored) -> None:
-    """Writes verdict.json, views.csv, photos/*.png, renders/*.png and errors/*.png into an empty folder."""
-    (folder / "verdict.json").write_text(json.dumps(judged, indent=1))
-    with (folder / "views.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["view", *Score._fields])
-        table.writerows([name, *view.score] for name, view in scored.views.items())
-    for name in ("photos", "renders", "errors"):
-        (folder / name).mkdir()
-    for name, view in scored.views.items():
-        images.picture(view.photo).save(folder / "photos" / f"{name}.png")
-        images.picture(view.rendered).save(folder / "renders" / f"{name}.png")
-        images.error_picture(view.error).save(folder / "errors" / f"{name}.png")

@@ -73,8 +73,9 @@ def compare(mesh: Mesh, used: Scene, raster: Rasteriser, progress: Progress = si
         tuple(used.images[i] for i in chosen), used.cameras[chosen], SIZE, part(progress, 0.0, 0.5)
     )
     logs, world, turned = [], [], []
+    topology = raster.topology(mesh.faces)
     for i in range(len(chosen)):
-        log, normals = _differences(mesh, photos.rgba[i], photos.cameras[[i]], raster)
+        log, normals = _differences(mesh, photos.rgba[i], photos.cameras[[i]], raster, topology)
         R_cam_world = camera.invert_rigid(photos.cameras.T_world_cam[i])[:3, :3].double().numpy()
         logs.append(_without_mean(log))
         world.append(_without_mean(_harmonics(normals)))
@@ -88,7 +89,7 @@ def compare(mesh: Mesh, used: Scene, raster: Rasteriser, progress: Progress = si
 
 
 def _differences(
-    mesh: Mesh, photo: Float[Tensor, "H W 4"], view: Cameras, raster: Rasteriser
+    mesh: Mesh, photo: Float[Tensor, "H W 4"], view: Cameras, raster: Rasteriser, topology: object
 ) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, "P 3"]]:
     """The logarithm of photo over rendering and the unit normals in the world, at the pixels that tell of the light."""
     seen = render.views(view, mesh.verts)
@@ -99,7 +100,7 @@ def _differences(
     place, _ = raster.interpolate(mesh.verts[None], rast, mesh.faces)
     normals = torch.nn.functional.normalize(normals[0], dim=-1)
     towards = torch.nn.functional.normalize(seen.eye[0] - place[0], dim=-1)
-    rendered = render.render(mesh, view, raster)[0]
+    rendered = render.render(mesh, view, raster, topology)[0]
     counts = _inside((photo[..., 3] > 0.99) & (rendered[..., 3] > 0.99)) & ((normals * towards).sum(-1) > LEAST_FACING)
     for picture in (photo, rendered):
         counts &= (picture[..., :3].amax(-1) < BRIGHTEST) & (picture[..., :3].mean(-1) > DARKEST)

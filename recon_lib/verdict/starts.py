@@ -15,8 +15,12 @@ from recon_lib.progress import Progress, part, silent
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import headless, refine
 from recon_lib.refine.config import FitConfig
+from recon_lib.surface import simplify
 
 STEPS, PHOTO_SIZE, TEXTURE_SIZE, LIGHT_SIZE = 60, 128, 256, 16  # of the short fit; pixels, texels
+LARGEST = (
+    HullConfig()
+)  # grid and faces of the meshes that it compares, at most: finer ones take minutes and decide the same
 
 
 def keep_better(
@@ -33,9 +37,9 @@ def keep_better(
     """
     if backend.backend != "auto" or made.backend != "stereo":
         return made
-    carved = reconstruct.make_hull(
-        scene, shape, f"`auto` kept the visual hull. {made.reason}", part(progress, 0.0, 0.2)
-    )
+    tried = replace(shape, resolution=min(shape.resolution, LARGEST.resolution), faces=min(shape.faces, LARGEST.faces))
+    reason = f"`auto` kept the visual hull. {made.reason}"
+    carved = reconstruct.make_hull(scene, tried, reason, part(progress, 0.0, 0.2))
     scores = {
         start.backend: score(start, scene, raster, part(progress, first, first + 0.4))
         for start, first in ((made, 0.2), (carved, 0.6))
@@ -44,7 +48,9 @@ def keep_better(
         f"After a short refinement of both, stereo explains the photos kept from it with {scores['stereo']:.2f} dB, the hull "
         f"with {scores['hull']:.2f} dB (the mean of PSNR and of SSIM in dB)."
     )
-    better = made if scores["stereo"] >= scores["hull"] else carved
+    better = made
+    if scores["stereo"] < scores["hull"]:
+        better = carved if tried == shape else reconstruct.make_hull(scene, shape, reason)
     return replace(
         better,
         remarks=(*better.remarks, said),
@@ -55,8 +61,9 @@ def keep_better(
 
 def score(start: Coarse, scene: Scene, raster: Rasteriser, progress: Progress) -> float:
     """The quality (dB, `projection.Explained`) on the validation photos after a short fit; minus infinity without any."""
+    mesh = simplify.decimate(start.mesh, LARGEST.faces)
     setup = refine.prepare(
-        scene.images, scene.cameras, start.mesh, PHOTO_SIZE, raster, TEXTURE_SIZE, LIGHT_SIZE, part(progress, 0.0, 0.3)
+        scene.images, scene.cameras, mesh, PHOTO_SIZE, raster, TEXTURE_SIZE, LIGHT_SIZE, part(progress, 0.0, 0.3)
     )
     if setup.validation is None:
         return -torch.inf

@@ -3,6 +3,9 @@
 On the CPU the kernels are numba's (`patchmatch`), on a GPU torch's (`patchmatch_torch`); both take the same arguments.
 """
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float32, Int
@@ -15,77 +18,93 @@ from recon_lib.coarse.stereo.views import Views
 from recon_lib.progress import Progress
 
 LEAST_GAIN = np.float32(0.15)  # of the cost, by which a depth must beat the hull's surface close by
-HULL_REACH = (
-    0.01  # of the bounding grid's diagonal, at least a voxel: depths this near to the hull's surface are its own
-)
+# Depths this near to the hull's surface are its own: a share of the bounding grid's diagonal, and at least a voxel.
+HULL_REACH = 0.01
+TOGETHER = 8_000_000  # on a GPU, pixels times other photos whose patches are compared at once, at most
+BYTES = 3000  # of a GPU's free memory, for each of them
 
 
 def search(
     images: tuple[np.ndarray, ...],
     cameras: Cameras,
+    fine: Views,
     config: StereoConfig,
     others: Int[np.ndarray, "B N"],
     bounds: tuple[np.ndarray, np.ndarray, float],
     device: str,
     progress: Progress,
 ) -> tuple[Float32[np.ndarray, "B H W 3"], Float32[np.ndarray, "B H W"]]:
-    """The plane (inverse depth and its slopes) and the cost at each pixel of the finer scale.
+    """The plane (inverse depth and its slopes) and the cost at each pixel of the finer scale, whose crops are `fine`.
 
     `others` are the photos that each one is compared with, `bounds` the hull's field, origin and spacing.
     """
-    planes, costs = np.zeros((len(images), 1, 1, 3), np.float32), np.zeros((len(images), 1, 1), np.float32)
-    for level, (size, tries, passes) in enumerate(
-        ((config.size // 2, config.random_depths, config.coarse_passes), (config.size, 0, config.fine_passes))
-    ):
-        shown = views_.crop_views(images, cameras, size)
-        greys, masks = _given(device, shown.greys, shown.masks)
-        before, planes = planes, np.zeros((*shown.masks.shape, 3), np.float32)
+    planes = np.zeros((len(images), 1, 1, 3), np.float32)
+    for level, (tries, passes) in enumerate(((config.random_depths, config.coarse_passes), (0, config.fine_passes))):
+        shown = fine if level else views_.crop_views(images, cameras, config.size // 2)
+        planes = _twice(planes, shown.masks.shape[1:])
         costs = np.full(shown.masks.shape, patchmatch.WORST, np.float32)
-        for i in range(len(images)):
-            if level:
-                planes[i] = _twice(before[i], shown.masks.shape[1:])
-            M, m = views_.homographies(shown, i, others[i])
-            compared = greys, masks, i, *_given(device, others[i], M, m)
-            _search_view(
-                shown, i, compared, bounds, planes[i], costs[i], tries, passes, config.seed, level == 1, device
-            )
-            progress((level + (i + 1) / len(images)) / 2, f"depth of photo {i + 1} of {len(images)}, {size} pixels")
+        # The photos and masks of all views are given to every kernel, so they go to the device once.
+        compared = (shown.greys, shown.masks) if device == "cpu" else _on(device, shown.greys, shown.masks)
+        for photos in _together(shown, others, device):
+            near = compared, others[photos], bounds, planes[photos], costs[photos]
+            planes[photos], costs[photos] = _search_views(shown, photos, near, tries, passes, config.seed, device)
+            share = (level + (photos[-1] + 1) / len(images)) / 2
+            progress(share, f"depth of photo {photos[-1] + 1} of {len(images)}, {max(shown.masks.shape[1:])} pixels")
     return planes, costs
 
 
-def _given(device: str, *arrays: np.ndarray) -> tuple:
-    """The arrays as the kernels of the device take them."""
-    return arrays if device == "cpu" else tuple(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays)
+def _together(shown: Views, others: Int[np.ndarray, "B N"], device: str) -> list[list[int]]:
+    """The numbers of the photos that are searched at once: one on the CPU, on a GPU as many as its memory takes."""
+    most = 1
+    if device != "cpu":
+        free, _ = torch.cuda.mem_get_info(device)
+        most = max(1, min(TOGETHER, free // BYTES) // (shown.masks[0].size * others.shape[1]))
+    return [list(range(i, min(i + most, len(others)))) for i in range(0, len(others), most)]
 
 
-def _twice(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _on(device: str, *arrays: np.ndarray) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
+
+
+def _twice(planes: Float32[np.ndarray, "B h w 3"], shape: tuple[int, int]) -> Float32[np.ndarray, "B H W 3"]:
     """The planes of the coarser scale at the pixels of the finer one."""
-    rows, columns = (np.minimum(np.arange(n) // 2, m - 1) for n, m in zip(shape, plane.shape[:2], strict=True))
-    return plane[rows[:, None], columns] * np.array([1, 0.5, 0.5], np.float32)
+    rows, columns = (np.minimum(np.arange(n) // 2, m - 1) for n, m in zip(shape, planes.shape[1:3], strict=True))
+    return planes[:, rows[:, None], columns] * np.array([1, 0.5, 0.5], np.float32)
 
 
-def _search_view(
-    shown: Views, i: int, compared: tuple, bounds: tuple, plane: np.ndarray, cost: np.ndarray, tries: int, passes: int,
-    seed: int, final: bool, device: str,
-) -> None:  # fmt: skip
-    """Changes `plane` and `cost`; `compared` are the kernels' first arguments."""
-    kernels = patchmatch if device == "cpu" else patchmatch_torch
-    low, high, surface = views_.hull_bounds(shown, i, *bounds)
+def _search_views(
+    shown: Views, photos: list[int], near: tuple, tries: int, passes: int, seed: int, device: str
+) -> tuple[Float32[np.ndarray, "B H W 3"], Float32[np.ndarray, "B H W"]]:
+    """Planes and costs of some photos; with `tries` they are guessed first, else those given are improved."""
+    compared, others, bounds, plane, cost = near
+    low, high, surface = _stacked(views_.hull_bounds(shown, i, *bounds) for i in photos)
+    M, m = _stacked(views_.homographies(shown, i, o) for i, o in zip(photos, others, strict=True))
     plane[..., 0] = np.where(plane[..., 0] > 0, plane[..., 0].clip(low, high), 0)
-    found = _given(device, plane, cost)
-    inside = _given(device, low, high)
+    field, _, spacing = bounds
+    reach = np.float32(spacing * max(HULL_REACH * np.linalg.norm(field.shape), 1.0)) * surface**2
+    hull = np.stack([hull_planes(s) for s in surface])
+    arrays = others, M, m, low, high, hull, reach, plane, cost
+    kernels: Any
+    which: Any
+    given: list[Any]
+    if device == "cpu":  # numba's kernels take one photo
+        kernels, which, given = patchmatch, photos[0], [array[0] for array in arrays]
+    else:
+        kernels, which, given = patchmatch_torch, torch.tensor(photos, device=device), _on(device, *arrays)
+    compared, inside, its_hull, found = (*compared, which, *given[:3]), given[3:5], given[5:7], given[7:]
     kernels.start(*compared, *inside, *found, max(tries, 1), seed)
     for k in range(passes):
         for colour in (0, 1):
             radius = np.float32(0.5**k if tries else 0.1 * 0.5**k)
             kernels.improve(*compared, *inside, *found, colour, radius, seed + 2 * k + colour + 1)
-    if final:
-        field, _, spacing = bounds
-        reach = np.float32(spacing * max(HULL_REACH * np.linalg.norm(field.shape), 1.0))
-        hull = _given(device, hull_planes(surface), reach * surface**2)
-        kernels.prefer_hull(*compared, *hull, LEAST_GAIN, *found)
-    if device != "cpu":
-        plane[:], cost[:] = (tensor.cpu().numpy() for tensor in found)
+    if not tries:
+        kernels.prefer_hull(*compared, *its_hull, LEAST_GAIN, *found)
+    return (plane, cost) if device == "cpu" else (found[0].cpu().numpy(), found[1].cpu().numpy())
+
+
+def _stacked(arrays: Iterable[tuple[np.ndarray, ...]]) -> Iterator[np.ndarray]:
+    """The first arrays of all, the second, and so on, each as one array."""
+    return (np.stack(some) for some in zip(*arrays, strict=True))
 
 
 def hull_planes(surface: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W 3"]:

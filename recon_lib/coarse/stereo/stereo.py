@@ -73,7 +73,7 @@ def stereo_mesh(
     doubted = bitten.suspected(fine, field, origin, spacing)
     within = hull.carve_but_one(alphas, cameras, origin, spacing, field.shape) if doubted else field
     bounds = within, origin, spacing
-    planes, costs = search.search(images, cameras, config, others, bounds, device, part(progress, 0.1, 0.75))
+    planes, costs = search.search(images, cameras, fine, config, others, bounds, device, part(progress, 0.1, 0.75))
     depths = _agreed(fine, planes[..., 0], costs, centre)
     progress(0.8, "fusing depths")
     points = _points(fine, depths)

@@ -4,6 +4,7 @@ A photo is shrunk until its longer side has `size` pixels, never enlarged, and c
 largest are filled up with what is outside the mask.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,17 +42,20 @@ def crop_views(images: tuple[np.ndarray, ...], cameras: Cameras, size: int) -> V
     width, height = sizes.max(0) + sizes.max(0) % 2
     greys, masks = np.zeros((len(images), height, width), np.float32), np.zeros((len(images), height, width), bool)
     K, intrinsics = np.zeros((len(images), 3, 3)), cameras.intrinsics.double().cpu().numpy()
-    for i, (image, (left, top, right, bottom), (w, h)) in enumerate(
-        zip(images, boxes.tolist(), sizes.tolist(), strict=True)
-    ):
-        planes = np.dstack([image[..., :3].astype(np.float32) @ GREY, image[..., 3].astype(np.float32)]) / np.float32(
-            255
-        )
-        small = area_means(planes, (left, top, right, bottom), w, h)
+
+    def crop(i: int) -> None:
+        (left, top, right, bottom), (w, h) = boxes[i].tolist(), sizes[i].tolist()
+        x, y = int(left), int(top)
+        within = images[i][y : int(np.ceil(bottom)), x : int(np.ceil(right))].astype(np.float32)
+        planes = np.dstack([within[..., :3] @ GREY, within[..., 3]]) / np.float32(255)
+        small = area_means(planes, (left - x, top - y, right - x, bottom - y), w, h)
         greys[i, :h, :w], masks[i, :h, :w] = small[..., 0], small[..., 1] > 0.5
         sx, sy = w / (right - left), h / (bottom - top)
         fx, fy, cx, cy = intrinsics[i]
         K[i] = [[fx * sx, 0, (cx - left) * sx], [0, fy * sy, (cy - top) * sy], [0, 0, 1]]
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(crop, range(len(images))))
     T_cam_world = invert_rigid(cameras.T_world_cam.double().cpu()).numpy()
     return Views(greys, masks, K, np.diag([1.0, -1, -1, 1]) @ T_cam_world)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from recon_lib.photos import splits, triage
 from recon_lib.photos.config import IngestConfig
@@ -22,11 +23,20 @@ UNLIKE = 0.08  # a view whose agreement is less than the median by this is named
 REPLACED = {"cameras", "photos", "split", "up"}  # kinds of findings that are said anew
 
 
+class LeftOut(NamedTuple):
+    """A photo that the scene does without."""
+
+    label: str
+    rgba: UInt8[np.ndarray, "H W 4"]  # with the mask that it was given or that was made
+    why: str
+
+
 class Located(NamedTuple):
     """The survey and the photos that have cameras now."""
 
     found: Survey
     decoded: list[View]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def locate(found: Survey, decoded: list[View], config: IngestConfig, progress: Progress) -> Located:
@@ -55,13 +65,19 @@ def locate(found: Survey, decoded: list[View], config: IngestConfig, progress: P
             held,
         ),
         finding("up", f"up is z, to which the world was turned: {place.up_source}"),
-        *triage.coverage(T[kept]),
+        *triage.coverage(T[kept], [photo.label for photo in photos]),
     ]
     rest = [one for one in found.findings if one["kind"] not in REPLACED]
     new = replace(
         found, listed=listed, planned=tuple(planned), held_out=split.held_out, up=listed.up, findings=(*said, *rest)
     )
-    return Located(new, views)
+    dropped = tuple(LeftOut(names[i], decoded[i].rgba, why) for i, why in _left_out(cameras).items())
+    return Located(new, views, dropped)
+
+
+def _left_out(cameras: Found) -> dict[int, str]:
+    """The photos that have no camera or contradict the others, and why."""
+    return cameras.left_out | {cameras.chosen[k]: why for k, why in cameras.settled.why.items()}
 
 
 def _say(cameras: Found, names: list[str]) -> list[dict]:
@@ -85,7 +101,7 @@ def _say(cameras: Found, names: list[str]) -> list[dict]:
         labels = [name for name, is_mended in zip(chosen, mended, strict=True) if is_mended]
         text = f"{counted(len(labels), 'mask')} mended by the silhouettes of the others ({named(labels)}): look at them"
         said.append(finding("mended", text, labels))
-    left_out = cameras.left_out | {cameras.chosen[k]: why for k, why in settled.why.items()}
+    left_out = _left_out(cameras)
     if left_out:
         reasons = "; ".join(f"{names[i]}: {why}" for i, why in left_out.items())
         text = f"{counted(len(left_out), 'photo')} left out, as cameras and masks do not fit ({reasons})"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-BEYOND = 0.02  # of the silhouette's area; a mask with so much outside of it, in thick pieces, is cut; less is a thin true part
+BEYOND = 0.005  # of the silhouette's area; a mask with so much outside of it, in thick pieces, is cut; less is a thin true part
 # If the mask is wrong, what lacks on one side is at most so much of what lacks on the other. If the camera is wrong, mask and
 # silhouette both reach beyond each other.
 ONE_SIDED = 0.46
