@@ -21,7 +21,7 @@ from browsers import ROOT, open_notebook, run_all, shoot
 from PIL import Image
 
 from recon_lib import camera
-from recon_lib.chain import copies, pipeline
+from recon_lib.chain import copies, lock, pipeline
 from recon_lib.chain.params import read as read_params
 from recon_lib.photos.scene import load as load_scene
 
@@ -189,13 +189,13 @@ INSPECT = """
 import torch
 from recon_lib.photos import scene
 from recon_lib.raster import cpu
-from recon_lib.show import viewer
+from recon_lib.show import close_view
 from recon_lib.surface import meshio, subdivide
 photos, before = scene.load(files.root("outputs/begun/scene")), meshio.load_from(files.root("outputs/begun"), "coarse/mesh.glb")
 mesh = before
 for _ in range(2):
     mesh = subdivide.split(mesh, torch.ones(len(mesh.faces), dtype=torch.bool))
-viewer.inspect(mesh, photos, cpu, before)
+close_view.show(mesh, photos, cpu, before)
 """
 FRAMES = (
     "() => { window.frames_drawn = 0; const draw = () => { frames_drawn++; requestAnimationFrame(draw); }; draw(); }"
@@ -354,6 +354,7 @@ def test_a_run_from_the_workbench_is_cancelled_resumed_and_judged_and_two_tabs_s
         picture = np.asarray(Image.open(io.BytesIO(frame)).convert("RGB")).reshape(-1, 3)
         assert len(np.unique(picture // 16, axis=0)) > 20, "the viewer draws"
         shoot(page, "workbench_3d")
+        until(lambda: not lock.alive(home / "outputs/browser"))  # its process writes the report after the verdict
         press(page, "delete", ".recon-workbench")
         press(page, "really delete", ".recon-workbench")
         until(lambda: not (home / "outputs/browser").exists())

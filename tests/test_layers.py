@@ -30,7 +30,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "onnxruntime": {"network"},
     "kornia": {"learned"},
     "defusedxml": {"metashape"},
-    "pythreejs": {"viewer", "inspector"},
+    "pythreejs": {"live_mesh", "inspector"},
     "papermill": {"engine", "kernels"},
     "distributed": {"dispatch"},
     "nvdiffrast": {"cuda"},
@@ -42,7 +42,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "ipywidgets": {
         "panel_widgets",
         "knob_row",
-        "viewer",
+        "live_mesh",
         "inspector",
         "new_run",
         "run_list",

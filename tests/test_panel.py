@@ -1,6 +1,7 @@
 """The live fit and its panel without a browser: what buttons and numbers do to the fit. `test_browser` drives it for real."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from recon_lib.refine import checkpoint, fit, headless, refine
 from recon_lib.refine import live as live_fits
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import LiveFit
-from recon_lib.show import panel
+from recon_lib.show import panel, panel_widgets
 from recon_lib.show.knob_row import KnobRow
 from recon_lib.surface import projection
 
@@ -207,13 +208,17 @@ class Folder:
         return False
 
 
+def scene_of_one():
+    image = np.zeros((48, 48, 4), np.uint8)
+    image[10:40, 10:40] = 255
+    return Scene(("a",), (image,), camera.orbit(1, 0.3, 5.0, 0.5, 48), np.array([True]), np.array([0.0, 1, 0]))
+
+
 def test_the_cell_shows_one_panel_however_often_it_runs_and_returns_what_was_kept(setup, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "watched", lambda: True)
     shown = []
     monkeypatch.setattr("recon_lib.show.panel_widgets.display", lambda what, **options: shown.append(what))
-    image = np.zeros((48, 48, 4), np.uint8)
-    image[10:40, 10:40] = 255
-    photos = Scene(("a",), (image,), camera.orbit(1, 0.3, 5.0, 0.5, 48), np.array([True]), np.array([0.0, 1, 0]))
+    photos = scene_of_one()
 
     async def cells():
         for _ in range(2):
@@ -231,6 +236,30 @@ def test_the_cell_shows_one_panel_however_often_it_runs_and_returns_what_was_kep
         return result
 
     assert asyncio.run(cells()).kept.step == 1
+
+
+def test_a_running_fit_is_drawn_at_most_twice_a_second_and_a_chosen_snapshot_stays_chosen(setup, monkeypatch, tmp_path):
+    monkeypatch.setattr("recon_lib.show.panel_widgets.display", lambda what, **options: None)
+    drawn = []
+    monkeypatch.setattr(panel_widgets.PanelWidgets, "_draw", lambda self: drawn.append(self.live.step))
+    photos = scene_of_one()
+
+    async def run():
+        live = LiveFit(setup, replace(CONFIG, steps=30), cpu, tmp_path / "c", "it")
+        widgets = panel_widgets.PanelWidgets(live, photos)
+        for _ in range(2):
+            await asked(live, live.one_step)
+            await asked(live, live.take_snapshot)
+        widgets.snapshots.value = 1
+        before, began = len(drawn), time.monotonic()
+        live.ask(live.start)
+        await until(lambda: live.chosen)
+        live.close()
+        return len(drawn) - before, time.monotonic() - began, widgets.snapshots
+
+    count, seconds, snapshots = asyncio.run(run())
+    assert count <= 3 + seconds / panel_widgets.REFRESH_SECONDS < 30
+    assert snapshots.options == (0, 1, 2) and snapshots.value == 1
 
 
 def test_a_run_that_is_overdue_stops_at_once_and_keeps_what_was_best(setup):

@@ -5,6 +5,7 @@ the time. Under the panel stands a picture of it, which a browser shows only whe
 is opened again.
 """
 
+import html
 import time
 
 import ipywidgets
@@ -14,7 +15,7 @@ from recon_lib import knobs
 from recon_lib.photos.scene import Scene
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import BEST, LiveFit
-from recon_lib.show import figures, live_pictures, still, viewer
+from recon_lib.show import figures, live_mesh, live_pictures, still
 from recon_lib.show.knob_row import KnobRow
 
 REFRESH_SECONDS = 0.5  # least time between two refreshes
@@ -31,7 +32,7 @@ class PanelWidgets:
 
     def __init__(self, live: LiveFit, photos: Scene):
         self.live, self.photos = live, photos
-        self.drawn, self.drawing_seconds, self.still_drawn = 0.0, 0.0, 0.0
+        self.said, self.drawn, self.drawing_seconds, self.still_drawn = 0.0, 0.0, 0.0, 0.0
         self.began: tuple[int, float] | None = None  # step and time at the start, for the seconds left
         held = [name for name, out in zip(photos.names, photos.held_out, strict=True) if out]
         self.photo = ipywidgets.Dropdown(
@@ -55,8 +56,8 @@ class PanelWidgets:
         for name, widget in (("batch", self.batch), ("photo_size", self.size)):
             widget.layout.width = "130px"
             widget.observe(lambda change, name=name: live.ask(live.change, name, change["new"]), "value")
-        self.space = viewer.LiveMesh(photos.up)
-        self.snapshots = ipywidgets.Dropdown(options=[0], layout={"width": "90px"})
+        self.space = live_mesh.LiveMesh(photos.up)
+        self.snapshots = ipywidgets.Dropdown(options=(0,), value=0, layout={"width": "90px"})
         self.more = ipywidgets.BoundedIntText(100, min=1, max=1000000, layout={"width": "80px"})
         self.widget = self._laid_out()
         self.still = None
@@ -71,9 +72,11 @@ class PanelWidgets:
 
     def refresh(self) -> None:
         """Shows the state now, and draws curve and pictures if it is time."""
-        live = self.live
+        live, now = self.live, time.monotonic()
+        if live.running and now - self.said < REFRESH_SECONDS:
+            return
+        self.said = now
         self._say()
-        now = time.monotonic()
         due = now - self.drawn >= max(REFRESH_SECONDS, self.drawing_seconds / SHARE)
         if due or not live.running:
             self._draw()
@@ -94,8 +97,9 @@ class PanelWidgets:
         elif self.began is None:
             self.began = step, time.monotonic()
         self.state.value = f"<b>step {step} of {total}</b>, {self._word()}"
-        self.says.value = f"<span style='color:#a33'>{live.says}</span>" if live.says else self._next()
-        self.snapshots.options = sorted(live.snapshots)
+        self.says.value = f"<span style='color:#a33'>{html.escape(live.says)}</span>" if live.says else self._next()
+        if self.snapshots.options != (there := tuple(sorted(live.snapshots))):
+            self.snapshots.options, self.snapshots.value = there, there[-1]
 
     def _word(self) -> str:
         live = self.live

@@ -29,6 +29,7 @@ class RunList:
         self.sure.on_click(lambda _: self._do(self._delete))
         self.links, self.says = ipywidgets.HTML(), ipywidgets.HTML()
         again = [self._button("resume", "redo", self._resume), self._button("report", "file", self._report),
+                 self._button("compare all", "balance-scale", self._compare),
                  self._button("delete", "trash", self._ask_delete), self.sure]  # fmt: skip
         fork = [self._button("fork from", "code-fork", self._fork), self.stage, self.fork_name]
         self.widget = ipywidgets.VBox(
@@ -94,6 +95,19 @@ class RunList:
     def _report(self) -> None:
         self._say("writing…")
         self._say(runs.command(self.home, "report", str(self._folder()))[1])
+
+    def _compare(self) -> None:
+        """Compares all runs that have a verdict, in notebook 6."""
+        judged = [str(self.outputs / row.name) for row in self.rows if row.verdict]
+        if len(judged) < 2:
+            raise ValueError(f"compare: {len(judged)} runs have a verdict, needed 2")
+        self._say(f"comparing {len(judged)} runs…")
+        code, text = runs.command(self.home, "compare", *judged)
+        if code:
+            raise ValueError(f"compare: {text.splitlines()[-1]}")
+        style = "font-size: 11px; line-height: 1.3; overflow: auto; white-space: pre"
+        link = "<a href='/lab/tree/outputs/6_compare.ipynb' target='_blank'>6_compare</a>"
+        self.says.value = f"<pre style='{style}'>{html.escape(text)}</pre>{link}"
 
     def _fork(self) -> None:
         name = runs.fork(self._folder(), self.stage.value, self.fork_name.value)

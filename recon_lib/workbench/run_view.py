@@ -10,7 +10,7 @@ from recon_lib.chain.status import Status
 from recon_lib.workbench import results, runs
 from recon_lib.workbench.runs import Listed
 
-PLACE = {"width": "60%", "max_height": "860px", "overflow": "auto", "display": "block"}  # scrolls on one screen
+PLACE = {"width": "60%", "max_height": "860px", "overflow": "auto"}  # scrolls on one screen
 GOING = ("queued", "running", "cancelling")
 
 
@@ -34,10 +34,10 @@ class RunView:
         self.pictures = ipywidgets.VBox([])
         self._ask(False)
         line = ipywidgets.HBox([self.bar, self.cancel, self.sure, self.no, self.solid])
-        self.widget = ipywidgets.VBox(
-            [self.head, line, self.says, self.error, self.space, self.verdict, self.pictures, self.notes],
-            layout=PLACE,
-        )
+        parts = [self.head, line, self.says, self.error, self.space, self.verdict, self.pictures, self.notes]
+        for part in parts:
+            part.layout.flex = "0 0 auto"  # so that the place scrolls and nothing in it shrinks
+        self.widget = ipywidgets.VBox(parts, layout=PLACE)
         self.widget.add_class("recon-run")
 
     def choose(self, name: str) -> None:

@@ -128,7 +128,8 @@ def machine(home: Path) -> str:
     lines = [f"<tr><td>{html.escape(row['name'])}</td><td>{html.escape(row['state'])}</td>"
              f"<td>{html.escape(row['found'])}{html.escape('; ' + row['mend'] if row['mend'] else '')}</td></tr>"
              for row in found]  # fmt: skip
-    return f"<div style='max-height: 220px; overflow: auto; font-size: 11px'><table>{''.join(lines)}</table></div>"
+    style = "max-height: 220px; overflow: auto; font-size: 11px; line-height: 1.3"
+    return f"<div style='{style}'><table>{''.join(lines)}</table></div>"
 
 
 def age(seconds: float) -> str:
