@@ -30,6 +30,7 @@ from recon_lib.verdict.config import Limits, MetricsConfig
 
 WIDTH, TEXTURE = 96, 256  # pixels, texels: small, because every case is rendered and judged
 FACES, SPOTS_FACES, HELD_OUT = 3000, 9000, 4
+LOOKED_FROM = 3  # every third used photo is looked from, to see which faces photos show
 FLAT, BODIES, OVERLAP = "PSNR above that of a flat silhouette", "bodies", "overlap of the masks"
 Spoil = Callable[[Mesh, Scene, np.random.Generator], tuple[Mesh, Scene]]
 
@@ -193,7 +194,7 @@ class Given(NamedTuple):
 
 class Good(NamedTuple):
     mesh: Mesh
-    photos: Scene  # those held out and those that the texture is made of
+    photos: Scene  # those held out, and a third of those that the texture is made of
 
 
 def good(whole: Scene, truth: Mesh, seed: int, width: int = WIDTH, texture: int = TEXTURE, faces: int = FACES) -> Good:
@@ -206,7 +207,9 @@ def good(whole: Scene, truth: Mesh, seed: int, width: int = WIDTH, texture: int 
     body = simplify.decimate(Mesh(truth.verts, truth.faces), faces)
     cut = crops.crop_photos(used.images, used.cameras, width)
     assert volume(body.verts, body.faces) > 0
-    return Good(projection.paint(body, cut, texture, cpu, lambda *_: None), photos)
+    shown = held_out.copy()
+    shown[np.flatnonzero(~held_out)[::LOOKED_FROM]] = True
+    return Good(projection.paint(body, cut, texture, cpu, lambda *_: None), photos.subset(shown))
 
 
 def judge(mesh: Mesh, photos: Scene) -> dict:

@@ -114,6 +114,13 @@ def test_what_is_no_run_is_refused_by_name(tmp_path):
     assert cli.main(["compare", str(tmp_path / "nothing")]) == 2
 
 
+def test_a_verdict_of_an_earlier_form_is_refused_by_name(three):
+    path = three[1] / "metrics" / "verdict.json"
+    path.write_text(json.dumps({name: value for name, value in verdicts.verdict().items() if name != "version"}))
+    with pytest.raises(ValueError, match="low: got a verdict of an earlier form, needed stage 4 run again"):
+        comparison.compare(three)
+
+
 def test_the_notebook_gets_the_runs_in_its_parameters_cell(three, tmp_path):
     out = tmp_path / "6_compare.ipynb"
     comparing.write_copy(three, out, HOME / "notebooks")

@@ -86,9 +86,12 @@ def test_the_colours_of_many_faces_stay_apart(tmp_path):
 
 
 def test_coordinates_outside_repeat_the_image(tmp_path):
-    textured(0, GREEN, uv=lambda n: np.full((n, 2), 3.5)).export(tmp_path / "far.glb")
-    picture, found = from_front(tmp_path / "far.glb")
-    assert at(picture, 0) == pytest.approx(GREEN, abs=2) and found.mesh.uvs.max() <= 1
+    for u, expected in ((3.25, GREEN), (3.75, BLUE)):  # green in the left half of the image, blue in its right
+        body = textured(0, BLUE, uv=lambda n, u=u: np.full((n, 2), (u, 0.5)))
+        body.visual.material.baseColorTexture.paste(GREEN, (0, 0, 4, 4))
+        body.export(tmp_path / "far.glb")
+        picture, found = from_front(tmp_path / "far.glb")
+        assert at(picture, 0) == pytest.approx(expected, abs=2) and found.mesh.uvs.max() <= 1
 
 
 def test_a_factor_tints_the_image(tmp_path):

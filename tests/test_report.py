@@ -13,7 +13,7 @@ import verdicts
 from PIL import Image
 
 from recon_lib.raster import cpu
-from recon_lib.show import modes, page, provenance, report, stills, viewer
+from recon_lib.show import modes, page, provenance, report, stills, tables, viewer
 from recon_lib.surface import placement
 from recon_lib.verdict import record
 
@@ -299,7 +299,7 @@ def test_the_scores_stand_between_ceiling_and_floors_with_their_intervals(finish
     levels = text.split("What the scores are worth")[1].split("</table>")[0]
     for wanted in ("26.09 to 26.11", "used photos (8)", "28.3", "moved 3 px", "flat silhouette", "blank"):
         assert wanted in levels, wanted
-    assert "LPIPS: absent, torchvision not installed" in text and "1 handles" in text
+    assert "LPIPS: absent, torchvision not installed" in text and ">genus</td>" in text
 
 
 def test_against_a_true_surface_the_distances_are_a_table(finished_run):
@@ -312,6 +312,20 @@ def test_against_a_true_surface_the_distances_are_a_table(finished_run):
     path.write_text(json.dumps(given))
     text = report.write(finished_run).read_text().split("Against the true surface")[1]
     assert "0.375" in text and "the photos&#x27; cameras" in text and "one of the two is not closed" in text
+
+
+def test_every_score_of_a_view_stands_under_its_own_name():
+    shown = tables.views({"a": verdicts.score()})
+    for key, name in tables.SCORES.items():
+        assert shown.rows[0][shown.header.index(name)] == getattr(verdicts.score(), key), name
+
+
+def test_a_verdict_of_an_earlier_form_is_shown_as_far_as_it_goes(finished_run):
+    path = finished_run / "metrics" / "verdict.json"
+    old = ("status", "reason", "views", "view_count", "checks", "coarse", *verdicts.score()._asdict())
+    path.write_text(json.dumps({name: verdicts.verdict()[name] for name in old}))
+    text = report.write(finished_run).read_text()
+    assert "26.1 dB" in text and "Run stage 4 again" in text and "What the scores are worth" not in text
 
 
 def test_provenance_tells_hashes_versions_seed_and_what_was_asked_beyond_the_defaults(finished_run):

@@ -11,7 +11,8 @@ from plain_photos import COUNT, DISTANCE, best_similarity, boulder, save
 
 from recon_lib.photos import ingest, triage
 from recon_lib.photos.config import IngestConfig
-from recon_lib.photos.search import focal
+from recon_lib.photos.search import focal, mapper, sift
+from recon_lib.progress import silent
 
 MUST = IngestConfig(find_cameras="must", holdout_every=0)
 
@@ -95,6 +96,18 @@ def test_the_widest_gap_says_what_to_photograph_next():
     T[:, 0, 3], T[:, 1, 3], T[:, 2, 3] = np.cos(angle), np.sin(angle), np.tan(np.radians(30))
     (said,) = triage.coverage(T, list("abcde"))
     assert "gap around it is 240 degrees" in said["text"] and "11 photos from about 30 degrees up" in said["text"]
+
+
+def test_the_same_photos_give_the_same_cameras_to_the_last_bit(tmp_path):
+    shots = [mapper.Shot(image, None) for image in boulder().images[:6]]
+    found = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        found.append(mapper.place(sift.match(shots, tmp_path / name, silent), 1.0))
+    first, second = found
+    assert len(first.placed) >= 3 and first.placed.keys() == second.placed.keys()
+    for photo, one in first.placed.items():
+        assert (one.T_world_cam == second.placed[photo].T_world_cam).all() and one.focal == second.placed[photo].focal
 
 
 def around_at(degrees: list[float], count: int = 12) -> np.ndarray:

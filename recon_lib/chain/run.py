@@ -37,7 +37,8 @@ from recon_lib import files, knobs, progress
 from recon_lib.chain import lock, params
 from recon_lib.stages import FINISHED, OUTPUTS, STAGES
 
-PACKAGES = ("torch", "numpy", "scipy", "numba", "trimesh", "scikit-image", "papermill", "nvdiffrast")
+PACKAGES = ("torch", "numpy", "scipy", "numba", "trimesh", "scikit-image", "flip-evaluator", "libigl", "papermill",
+            "nvdiffrast")  # fmt: skip
 PROGRESS_SECONDS = 0.5  # least time between two writings of progress.json
 RESERVED = ("state", "started", "seconds", "work_seconds", "peak_memory_mb", "peak_gpu_memory_mb", "gpu_memory_mb",
             "parameters", "error", "key", "outputs", "made_from")  # fmt: skip

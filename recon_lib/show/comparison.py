@@ -45,13 +45,18 @@ class Run:
 
 
 def compare(folders: Sequence[Path]) -> list[Run]:
-    """The runs, the best first. Raises ValueError, one line per folder, for those that hold no run."""
+    """The runs, the best first. Raises ValueError, one line per folder, for those that hold no run or an old verdict."""
     problems = [
         f"{folder}: no run.json, needed a run's folder" for folder in folders if not (folder / "run.json").exists()
     ]
     if problems or not folders:
         raise ValueError("\n".join(problems) or "no runs, needed one or more")
     runs = [_read(folder) for folder in folders]
+    old = [str(run.folder) for run in runs if run.verdict and "version" not in run.verdict]
+    if old:
+        raise ValueError(
+            "\n".join(f"{folder}: got a verdict of an earlier form, needed stage 4 run again" for folder in old)
+        )
     return sorted(runs, key=lambda run: (WORSE.index(run.status), -(run.verdict or {}).get("psnr_db", 0.0)))
 
 

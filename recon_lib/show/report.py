@@ -54,6 +54,10 @@ def write(run_dir: Path, defaults: dict[str, dict[str, Any]] | None = None) -> P
 
 def _checks(verdict: dict[str, Any]) -> str:
     """What decided; what a score is worth; what is neither good nor bad."""
+    if "version" not in verdict:
+        return (
+            f"{tables.verdict(verdict).html()}<p>This verdict has an earlier form. Run stage 4 again for the rest.</p>"
+        )
     lpips = verdict["lpips_absent"] or f"LPIPS of the compared pictures (AlexNet): {verdict['lpips']:.3f}"
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in verdict["notes"])
     worth = (

@@ -135,7 +135,8 @@ def gain(judged: dict[str, Any]) -> Table:
 
 def views(scores: dict[str, Any]) -> Table:
     """The scores of every view by itself; `scores` maps its name to a `verdict.images.Score`."""
-    return Table([(name, *score) for name, score in scores.items()], ("view", *SCORES.values()))
+    rows = [(name, *(getattr(score, key) for key in SCORES)) for name, score in scores.items()]
+    return Table(rows, ("view", *SCORES.values()))
 
 
 def mesh_checks(found: Any) -> Table:

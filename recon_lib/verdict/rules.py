@@ -20,7 +20,8 @@ MOST_SEAM_JUMP = 0.1  # sRGB; visible as a line
 
 def of_solid(counts: MeshChecks, solid: Solid, metres_per_unit: float | None = None) -> list[Check]:
     """The checks of a mesh as a body."""
-    scale, unit = (1.0, UNKNOWN_SCALE) if metres_per_unit is None else (metres_per_unit, "m")
+    known = metres_per_unit is not None
+    scale, unit, cubed = (metres_per_unit, "m", "m³") if known else (1.0, UNKNOWN_SCALE, f"cubic {UNKNOWN_SCALE}")
     volume = None if solid.volume is None else solid.volume * scale**3
     outside_in = volume is not None and volume < 0
     return [
@@ -28,10 +29,10 @@ def of_solid(counts: MeshChecks, solid: Solid, metres_per_unit: float | None = N
         record.told("boundary loops", solid.boundary_loops),
         record.told("length of the boundary", solid.boundary_length * scale, unit),
         record.told("share of the largest body", solid.largest_body_share),
-        *([] if solid.genus is None else [record.told("genus", solid.genus, "handles")]),
+        *([] if solid.genus is None else [record.told("genus", solid.genus)]),
         record.exactly("self-intersecting faces", solid.self_intersecting_faces, 0),
         record.told("sliver faces", solid.sliver_faces),
-        Check("volume", volume, "> 0" if volume is not None else "any", f"{unit}, cubed",
+        Check("volume", volume, "> 0" if volume is not None else "any", cubed,
               "failure" if outside_in else "normal"),
         *(record.told(f"size along {axis}", length * scale, unit) for axis, length in zip("xyz", solid.size, strict=True)),
         record.told("faces", solid.faces),

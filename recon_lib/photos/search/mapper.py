@@ -21,6 +21,7 @@ from recon_lib import camera
 LONG_SIDE = 1000  # pixels to which the long side of larger photos is shrunk to find features
 FEW = 40  # up to so many photos, the mapper asks for fewer points
 SEED = 1
+THREADS = 1  # of matching and mapping: with more, their results come in another order each time, and cameras differ
 
 
 class Shot(NamedTuple):
@@ -94,8 +95,15 @@ def put_in(
             opened.write_matches(id_of[i], id_of[j], found)
     pairs.write_text("".join(f"{i:05d}.png {j:05d}.png\n" for i, j in matches))
     if matches:
-        pycolmap.verify_matches(database, pairs)
+        pycolmap.verify_matches(database, pairs, verification())
     return count(folder, len(keypoints))
+
+
+def verification() -> pycolmap.TwoViewGeometryOptions:
+    """How COLMAP checks matches by geometry: with one seed, so that the same photos give the same matches."""
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = SEED
+    return options
 
 
 def reader(folder: Path, name: str, focal: float | None) -> pycolmap.ImageReaderOptions:
@@ -121,12 +129,16 @@ def place(matched: Matched, focal: float | None) -> Model:
                 lens.params = [focal * max(lens.width, lens.height), *lens.params[1:]]
                 opened.update_camera(lens)
         known = all(lens.has_prior_focal_length for lens in opened.read_all_cameras())
-    options = pycolmap.IncrementalPipelineOptions(min_model_size=3, random_seed=SEED, extract_colors=False)
+    options = pycolmap.IncrementalPipelineOptions(
+        min_model_size=3, random_seed=SEED, num_threads=THREADS, extract_colors=False
+    )
+    options.mapper.random_seed, options.mapper.num_threads = SEED, THREADS
     options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = not known
     if few:
         options.mapper.init_min_num_inliers, options.mapper.init_min_tri_angle = 40, 6.0
         options.mapper.abs_pose_min_num_inliers = 15
     (folder / "models").mkdir(exist_ok=True)
+    pycolmap.set_random_seed(SEED)
     found = pycolmap.incremental_mapping(database, folder / "images", folder / "models", options)
     largest = max(found.values(), key=lambda one: one.num_reg_images(), default=None)
     if largest is None:

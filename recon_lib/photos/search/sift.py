@@ -14,15 +14,21 @@ ALL_PAIRS = 60  # so many photos are matched each with each, more in their order
 
 def match(shots: list[Shot], folder: Path, progress: Progress) -> Matched:
     """Finds features and matches them between the photos; writes the database and shrunk photos into the folder."""
-    options = pycolmap.FeatureExtractionOptions()
-    options.sift.max_num_features = MOST_FEATURES
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.sift.max_num_features = MOST_FEATURES
     lenses = mapper.write_photos(shots, folder)
+    with pycolmap.Database.open(folder / "matches.db"):
+        pass
     for i, ((_, focal), names) in enumerate(lenses.items()):
         progress(0.5 * i / len(lenses), f"SIFT features of {len(shots)} photos")
         reader = mapper.reader(folder, names[0], focal)
+        # Entered first, so that their numbers follow their order and not who is done first.
+        pycolmap.import_images(folder / "matches.db", folder / "images", pycolmap.CameraMode.SINGLE, names, reader)
         pycolmap.extract_features(
-            folder / "matches.db", folder / "images", names, pycolmap.CameraMode.SINGLE, reader, options
+            folder / "matches.db", folder / "images", names, pycolmap.CameraMode.SINGLE, reader, extraction
         )
     progress(0.5, f"SIFT matches between {len(shots)} photos")
-    (pycolmap.match_exhaustive if len(shots) <= ALL_PAIRS else pycolmap.match_sequential)(folder / "matches.db")
+    match_pairs = pycolmap.match_exhaustive if len(shots) <= ALL_PAIRS else pycolmap.match_sequential
+    options = pycolmap.FeatureMatchingOptions(num_threads=mapper.THREADS)
+    match_pairs(folder / "matches.db", options, verification_options=mapper.verification())
     return mapper.count(folder, len(shots))
