@@ -94,6 +94,11 @@ def browser():
 def open_notebook(page, address: str, path: str) -> None:
     """Opens one notebook in JupyterLab and waits until its cells and its kernel are there."""
     page.goto(f"{address}/lab/tree/{path}?token=secret&reset")
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page) -> None:
+    """Waits until the notebook on the page has its cells and a kernel that is idle."""
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60000)
     page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60000)

@@ -88,7 +88,7 @@ def test_the_workbench_opens_takes_photos_refuses_others_and_leaves_the_template
     (tmp_path / "text.png").write_text("no picture")
     page = chromium.new_page(viewport={"width": 1400, "height": 1000})
     page.goto(f"{lab}/?token=secret")  # from where `make lab` goes to its first page
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60000)
+    browsers.wait_for_kernel(page)
     run_all(page)
     page.wait_for_selector(".recon-drop input", timeout=60000)
     names = ("good.png", "text.png", "large.png", "leaving.zip")

@@ -226,8 +226,10 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
 
     A `tall` figure has the second below the first.
     """
-    figure = Picture(figsize=(5.4, 5) if tall else (10, 3), layout="constrained")
+    figure = Picture(figsize=(5.4, 5) if tall else (10, 3), layout=None if tall else "constrained")
     axis, decides = figure.subplots(2, 1) if tall else figure.subplots(1, 2)
+    if tall:  # a running fit draws this one again and again, and a constrained layout takes half of the time
+        figure.subplots_adjust(left=0.19, right=0.98, top=0.98, bottom=0.1, hspace=0.42)
     values = fit_history.table(rows)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         line = {"color": CURVES[column - 1]}

@@ -33,6 +33,7 @@ class PanelWidgets:
     def __init__(self, live: LiveFit, photos: Scene):
         self.live, self.photos = live, photos
         self.said, self.drawn, self.drawing_seconds, self.still_drawn = 0.0, 0.0, 0.0, 0.0
+        self.drawn_step, self.turn = -1, False
         self.began: tuple[int, float] | None = None  # step and time at the start, for the seconds left
         held = [name for name, out in zip(photos.names, photos.held_out, strict=True) if out]
         self.photo = ipywidgets.Dropdown(
@@ -78,8 +79,9 @@ class PanelWidgets:
         self.said = now
         self._say()
         due = now - self.drawn >= max(REFRESH_SECONDS, self.drawing_seconds / SHARE)
-        if due or not live.running:
+        if (due and live.step != self.drawn_step) or not live.running:
             self._draw()
+            self.drawn_step = live.step
             self.drawn = time.monotonic()
             self.drawing_seconds = self.drawn - now
         if self.still is not None and (not live.running or now - self.still_drawn >= STILL_SECONDS):
@@ -121,10 +123,14 @@ class PanelWidgets:
         return "When it looks right: <i>keep best</i>, or <i>keep this</i> step as it is shown."
 
     def _draw(self) -> None:
+        """Draws everything; while the fit runs, pictures and curve in turn, so that each is seen sooner."""
         live = self.live
-        self.curve.value = figures.history(live.result.history, live.result.validation, tall=True).png()
-        self.pictures.value = live_pictures.sheet(self.watched.pictures(live.state.fit.mesh))
-        self.space.update(live.state.fit.mesh)
+        self.turn = not self.turn
+        if self.turn or not live.running:
+            self.pictures.value = live_pictures.sheet(self.watched.pictures(live.state.fit.mesh))
+            self.space.update(live.state.fit.mesh)
+        if not (self.turn and live.running):
+            self.curve.value = figures.history(live.result.history, live.result.validation, tall=True).png()
 
     def _still(self) -> HTML:
         return still.still(
