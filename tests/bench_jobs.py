@@ -63,7 +63,7 @@ def queue_rows() -> list[tuple]:
             asked = {"1_ingest": {"photos": "samples/jug"}}
             job.submit(asked, outputs / f"r{i}", list(STAGES), home / "notebooks")
         submitted = time.monotonic() - began
-        cluster = LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None)
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
         with cluster, Client(cluster, set_as_default=False) as client:
             began = time.monotonic()
             dispatch.drain(client, outputs, nothing)
@@ -86,7 +86,7 @@ def worker_rows() -> list[tuple]:
             for i in range(4):
                 job.submit(parameters.read(home / "params/quick.yaml"), home / "outputs" / f"r{i}", [STAGES[0]],
                            home / "notebooks")  # fmt: skip
-            cluster = LocalCluster(workers, threads_per_worker=1, dashboard_address=None)
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
             with cluster, Client(cluster, set_as_default=False) as client:
                 began = time.monotonic()
                 dispatch.drain(client, home / "outputs")

@@ -33,7 +33,7 @@ def test_a_batch_survives_a_killed_worker_a_cancelled_run_and_one_that_always_fa
     outputs = home / "outputs"
     wanted = batch.read(home / "b.yaml", home)
     batch.submit(wanted, outputs, home / "notebooks")
-    cluster = LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
     with cluster:
         dispatch.start(outputs, scheduler=cluster.scheduler_address)
         wait(lambda: runs(outputs / "killed") and runs(outputs / "cancelled"))
