@@ -1,9 +1,9 @@
 """Per photo: exposure and white balance that a camera chose itself, and poses that are a little wrong."""
 
 from collections import deque
-from dataclasses import replace
 
 import pytest
+import speckles
 import torch
 
 from recon_lib import camera, mesh, render
@@ -12,7 +12,6 @@ from recon_lib.photos.crops import Photos
 from recon_lib.raster import cpu
 from recon_lib.refine import corrections, fit, scales
 from recon_lib.refine.config import FitConfig
-from recon_lib.surface import uv
 
 COUNT = 12
 CONFIG = FitConfig(steps=240, scales=1, smoothness=10.0, lr_vertex=0.01)
@@ -20,12 +19,7 @@ CONFIG = FitConfig(steps=240, scales=1, smoothness=10.0, lr_vertex=0.01)
 
 @pytest.fixture(scope="module")
 def ball() -> mesh.Mesh:
-    """An unlit ball in speckles, in the unit sphere."""
-    sphere = mesh.icosphere(3)
-    uvs, uv_faces, (height, width) = uv.unwrap(sphere.verts, sphere.faces, 128)
-    coarse = torch.rand(1, 3, height // 5, width // 5, generator=torch.Generator().manual_seed(0))
-    speckles = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0]
-    return replace(sphere, uvs=uvs, uv_faces=uv_faces, texture=0.1 + 0.5 * speckles.permute(1, 2, 0))
+    return speckles.ball(128, 5, 0.5)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import speckles
 import torch
 
 from recon_lib import camera, colour, mesh, render
 from recon_lib.camera import Cameras
 from recon_lib.photos.scene import Scene
 from recon_lib.raster import cpu
-from recon_lib.surface import uv
 from recon_lib.verdict import judge, placement
 
 PIXELS, DISTANCE = 1.2, 3.5
@@ -18,11 +18,7 @@ PIXELS, DISTANCE = 1.2, 3.5
 
 @pytest.fixture(scope="module")
 def ball() -> mesh.Mesh:
-    sphere = mesh.icosphere(3)
-    uvs, uv_faces, (height, width) = uv.unwrap(sphere.verts, sphere.faces, 256)
-    coarse = torch.rand(1, 3, height // 6, width // 6, generator=torch.Generator().manual_seed(0))
-    speckles = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0]
-    return replace(sphere, uvs=uvs, uv_faces=uv_faces, texture=0.1 + 0.6 * speckles.permute(1, 2, 0))
+    return speckles.ball(256, 6, 0.6)
 
 
 def scene_of(ball: mesh.Mesh, pixels: float) -> Scene:
