@@ -17,10 +17,10 @@ import time
 import nbformat
 import psutil
 import pytest
-from toys import make_home, toy
+from toys import make_home, run_in_this_process, toy
 
 from recon_lib import cli, files
-from recon_lib.chain import cancel, kernels, lock, pipeline, reuse, run
+from recon_lib.chain import cancel, lock, pipeline, reuse, run
 from recon_lib.stages import OUTPUTS, STAGES
 
 KILLS = 100 if os.environ.get("RECON_LONG") else 5
@@ -169,16 +169,7 @@ def toys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "write_report", lambda folder: files.write_text(folder / "report.html", "report"))
 
-    def execute(copy, **options):
-        monkeypatch.setenv("RECON_BATCH", "1")
-        scope = {"__name__": "__main__"}
-        try:
-            for cell in nbformat.read(copy, 4).cells:
-                exec(cell.source, scope)
-        finally:
-            monkeypatch.delenv("RECON_BATCH")
-
-    monkeypatch.setattr(kernels, "execute", execute)
+    run_in_this_process(monkeypatch)
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
-from toys import make_home, toy
+from toys import make_home, run_in_this_process, toy
 
 import recon_lib.show
 from recon_lib import cli
@@ -53,20 +53,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def here(home, monkeypatch):
     """Notebooks run their cells in this process; gives the list of stages that ran."""
-    ran = []
-
-    def execute(copy, **options):
-        ran.append(copy.stem)
-        scope = {"__name__": "__main__"}
-        monkeypatch.setenv("RECON_BATCH", "1")
-        try:
-            for cell in nbformat.read(copy, 4).cells:
-                exec(cell.source, scope)
-        finally:
-            monkeypatch.delenv("RECON_BATCH")
-
-    monkeypatch.setattr(kernels, "execute", execute)
-    return ran
+    return run_in_this_process(monkeypatch)
 
 
 @contextmanager

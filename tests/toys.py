@@ -6,7 +6,7 @@ import nbformat
 import verdicts
 from nbformat.v4 import new_code_cell, new_notebook
 
-from recon_lib.chain import params
+from recon_lib.chain import kernels, params
 from recon_lib.stages import OUTPUTS, STAGES
 
 BODIES = {"name": "bodies", "value": 2, "limit": "1", "unit": "", "status": "warning"}
@@ -41,3 +41,21 @@ stage.progress(0.5, "half of it")""",
     cells = [new_code_cell(source) for source in sources]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(new_notebook(cells=cells), home / "notebooks" / f"{stage}.ipynb")
+
+
+def run_in_this_process(monkeypatch) -> list[str]:
+    """Notebooks run their cells in this process; gives the list of stages, to which each that runs is added."""
+    ran = []
+
+    def execute(copy, **options):
+        ran.append(copy.stem)
+        monkeypatch.setenv("RECON_BATCH", "1")
+        scope = {"__name__": "__main__"}
+        try:
+            for cell in nbformat.read(copy, 4).cells:
+                exec(cell.source, scope)
+        finally:
+            monkeypatch.delenv("RECON_BATCH")
+
+    monkeypatch.setattr(kernels, "execute", execute)
+    return ran
