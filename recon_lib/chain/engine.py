@@ -14,12 +14,15 @@ from time import monotonic
 from typing import Any
 
 import psutil
+from jupyter_client.manager import KernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
+
+from recon_lib.chain.kernel_server import ForkingManager, KernelServer
 
 NAME = "recon"
 SLICE_S = 1.0
@@ -32,11 +35,20 @@ log = logging.getLogger("papermill")
 class PollingClient(PapermillNotebookClient):
     """Runs the cells of one notebook in one kernel, within `limit_s` seconds for all cells together."""
 
-    def __init__(self, manager: NotebookExecutionManager, limit_s: float, **traits: Any):
+    def __init__(
+        self, manager: NotebookExecutionManager, limit_s: float, server: KernelServer | None = None, **traits: Any
+    ):
         super().__init__(manager, iopub_timeout=OUTPUT_WAIT_S, log=log, **traits)
-        self.limit_s = limit_s
+        self.limit_s, self.server = limit_s, server
         self.kernel_pid: int | None = None
         self.struck = False
+
+    def create_kernel_manager(self) -> KernelManager:
+        """The manager of the kernel, which a server forks where there is one."""
+        if self.server is None:
+            return super().create_kernel_manager()
+        self.km: Any = ForkingManager(self.server, kernel_name=self.kernel_name)
+        return self.km
 
     async def async_start_new_kernel_client(self) -> Any:
         """Starts the kernel; from now on the time limit runs, and messages are asked for in slices."""
@@ -99,13 +111,19 @@ class PollingEngine(NBClientEngine):
         execution_timeout: float,
         kernel_env: dict[str, str],
         kernel_log: Path,
+        kernel_server: KernelServer | None = None,
         **_: Any,
     ) -> None:
-        """Executes the notebook. The kernel process's own stdout and stderr, such as a crash report, go to `kernel_log`."""
+        """Executes the notebook, in a kernel that `kernel_server` forks if it is given.
+
+        The kernel process's own stdout and stderr, such as a crash report, go to `kernel_log`.
+        """
         client = PollingClient(
             nb_man,
             execution_timeout,
+            kernel_server,
             kernel_name=kernel_name,
+            shutdown_kernel="immediate",  # it has said all, and its interpreter would take seconds to end by itself
             startup_timeout=start_timeout,
             extra_arguments=["--log-level=ERROR"],  # or each kernel warns that its port on this machine is unencrypted
         )

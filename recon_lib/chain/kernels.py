@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from recon_lib import files
 from recon_lib.chain.engine import NAME, PollingEngine
+from recon_lib.chain.kernel_server import KernelServer
 
 START_S = 120  # seconds within which a kernel must answer
 POLL_S = 0.3  # seconds between two readings of progress.json
@@ -44,6 +45,11 @@ def execute(copy: Path, **options: Any) -> None:
         "progress_bar": False,
     }
     papermill.execute_notebook(path, path, **options)
+
+
+def server(notebooks: Path) -> AbstractContextManager[KernelServer | None]:
+    """The server that forks the kernels of these notebooks; None where no process can safely be forked."""
+    return KernelServer(notebooks, environment()) if sys.platform == "linux" else nullcontext()
 
 
 def sign(copy: Path) -> None:

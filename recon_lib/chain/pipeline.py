@@ -73,7 +73,7 @@ def run(
         _open(folder, stages, values, inputs, notebooks, {"job": job, "ticket": ticket})
         stage = stages[0]
         try:
-            with cancel.obeyed(folder):
+            with cancel.obeyed(folder), kernels.server(notebooks) as server:
                 for stage in stages:
                     cancel.raise_if_confirmed(folder)
                     key = reuse.key(folder, stage, notebooks, values[stage], inputs)
@@ -81,7 +81,8 @@ def run(
                     if not force and entry.get("key") == key and reuse.intact(folder, stage, entry):
                         _set_stage(folder, stage, entry | {"state": "reused"})
                         continue
-                    _execute(stage, notebooks, folder, values[stage], (timeout_s, began + soft_limit_s), bar)
+                    limits = timeout_s, began + soft_limit_s
+                    _execute(stage, notebooks, folder, values[stage], limits, bar, server)
                     _set_stage(folder, stage, records.load(folder)["stages"][stage] | {"key": key})
         except KeyboardInterrupt:
             state = "cancelled" if cancel.confirmed(folder) else "interrupted"
@@ -220,7 +221,9 @@ def _set_stage(folder: Path, stage: str, entry: dict[str, Any]) -> None:
     files.write_json(folder / "run.json", content)
 
 
-def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tuple[float, float], bar: bool) -> None:
+def _execute(
+    stage: str, notebooks: Path, folder: Path, values: dict, limits: tuple[float, float], bar: bool, server: Any
+) -> None:
     began, gpu_before = time.monotonic(), kernels.gpu_memory_mb()
     timeout_s, deadline = limits
     for later in after(stage):  # as pending they cannot be reused
@@ -236,6 +239,7 @@ def _execute(stage: str, notebooks: Path, folder: Path, values: dict, limits: tu
             execution_timeout=timeout_s,
             kernel_env=kernels.environment() | {"RECON_DEADLINE": str(deadline)},
             kernel_log=folder / "kernel.log",
+            kernel_server=server,
         )
     kernels.sign(copy)
     entry = records.load(folder)["stages"][stage]
