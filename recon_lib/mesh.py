@@ -94,7 +94,20 @@ def volume(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tens
 def edges(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "E 2"]:
     """The undirected edges, each once: the smaller vertex first, rows in ascending order."""
     pairs = faces.long()[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2)
-    return torch.unique(pairs.sort(dim=-1).values, dim=0)
+    return unique_pairs(pairs.sort(dim=-1).values)[0]
+
+
+def unique_pairs(pairs: Int[Tensor, "N 2"]) -> tuple[Int[Tensor, "U 2"], Int[Tensor, " N"]]:
+    """The pairs (0 or larger), each once, rows in ascending order, and which of them each given pair is.
+
+    The same as `torch.unique` along dimension 0, which is many times slower.
+    """
+    key = (pairs[:, 0].long() << 32) + pairs[:, 1].long()
+    if key.is_cuda:
+        found, index = torch.unique(key, return_inverse=True)
+    else:  # numpy sorts ten times faster
+        found, index = map(torch.from_numpy, np.unique(key.numpy(), return_inverse=True))
+    return torch.stack([found >> 32, found & 0xFFFFFFFF], -1), index
 
 
 def opposite_vertices(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "F 3"]:
@@ -144,7 +157,7 @@ def icosphere(subdivisions: int) -> Mesh:
     )  # fmt: skip
     for _ in range(subdivisions):
         pairs = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).sort(dim=-1).values
-        unique, inverse = torch.unique(pairs, dim=0, return_inverse=True)
+        unique, inverse = unique_pairs(pairs)
         ab, bc, ca = (inverse.reshape(-1, 3) + len(verts)).unbind(1)
         a, b, c = faces.unbind(1)
         verts = torch.cat([verts, verts[unique].mean(1)])

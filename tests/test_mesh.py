@@ -11,6 +11,7 @@ from recon_lib.mesh import (
     icosphere,
     laplacian,
     opposite_vertices,
+    unique_pairs,
     vertex_normals,
     volume,
 )
@@ -70,6 +71,17 @@ def test_the_icosphere_is_closed_on_the_unit_sphere(subdivisions):
     assert len(ball.faces) == 20 * 4**subdivisions and len(ball.verts) - len(edges(ball.faces)) + len(ball.faces) == 2
     torch.testing.assert_close(ball.verts.norm(dim=-1), torch.ones(len(ball.verts)))
     assert (opposite_vertices(ball.faces) >= 0).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_pairs_are_each_listed_once_in_order(count):
+    pairs = (
+        torch.randint(0, 12, (count, 2), generator=torch.Generator().manual_seed(1)) ** 8
+    )  # up to 2e8, a mesh's largest
+    found, index = unique_pairs(pairs)
+    wanted = torch.unique(pairs, dim=0, return_inverse=True) if count else (pairs, pairs[:, 0])
+    assert found.equal(wanted[0]) and index.equal(wanted[1])
+    assert found[index].equal(pairs)
 
 
 def test_edges_are_each_listed_once_in_order():

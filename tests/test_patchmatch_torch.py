@@ -26,8 +26,7 @@ def prepared():
     others = views_.neighbours(shown, np.zeros(3), 6)[ASKED]
     others[1, 3:] = -1  # the second photo has fewer than the first
     M, m = (np.stack(a) for a in zip(*map(views_.homographies, [shown] * 2, ASKED, others), strict=True))
-    bounds = [views_.hull_bounds(shown, i, field, origin, spacing) for i in ASKED]
-    low, high, surface = (np.stack(a) for a in zip(*bounds, strict=True))
+    low, high, surface = views_.hull_bounds(shown, field, origin, spacing)[ASKED].transpose(1, 0, 2, 3)
     return shown, others, M, m, low, high, surface, spacing
 
 

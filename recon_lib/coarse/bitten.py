@@ -15,8 +15,6 @@ from scipy import ndimage
 
 from recon_lib import camera
 from recon_lib.camera import Cameras
-from recon_lib.coarse.stereo import views as views_
-from recon_lib.coarse.stereo.views import Views
 
 MISSED = 0.001  # of a mask's pixels; fewer that miss the hull, or that are holes, are noise
 AROUND = np.ones((7, 7), np.uint8)  # pixels nearer to the outline are not asked
@@ -26,12 +24,11 @@ ENCLOSED = 0.7  # of the border of a part that is missing; one that stands out o
 AGAIN = 2.0  # pixels of the depth maps between two points of one surface, at most
 
 
-def suspected(views: Views, field: Float32[np.ndarray, "X Y Z"], origin: np.ndarray, spacing: float) -> bool:
-    """Whether masks may lack parts; `field` is the signed distance of the hull that they make."""
+def suspected(masks: Bool[np.ndarray, "B H W"], reached: Bool[np.ndarray, "B H W"]) -> bool:
+    """Whether masks may lack parts; `reached` are the pixels whose rays meet the hull that the masks make."""
     missed, holes = [], []
-    for i, mask in enumerate(views.masks):
-        reached, _, _ = views_.hull_bounds(views, i, field, origin, spacing)
-        missed.append((cv2.erode(mask.astype(np.uint8), AROUND) * (reached == 0)).sum() / mask.sum())
+    for mask, meets in zip(masks, reached, strict=True):
+        missed.append((cv2.erode(mask.astype(np.uint8), AROUND) * ~meets).sum() / mask.sum())
         holes.append((ndimage.binary_fill_holes(mask) & ~mask).sum() / mask.sum())
     return bool(np.mean(missed) > MISSED or (max(holes) > MISSED and np.median(holes) < MISSED / 10))
 

@@ -76,3 +76,26 @@ def count(seen, field, below, origin, spacing, T, k, width, height):
                 v = -k[1] * (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / depth + k[3]
                 if 0.5 <= u <= width - 0.5 and 0.5 <= v <= height - 0.5:
                     seen[i, j, m] += 1
+
+
+@parallel_kernel
+def look_up(pixels, depths, points, T, k, width, height):
+    """Writes each point's pixel (P 2; x, y) in the view and its depth (P), which is 0 where the view does not see the point."""
+    for i in prange(len(points)):
+        x, y, z = points[i]
+        depth = -(T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3])
+        depths[i] = 0
+        if depth <= 0:
+            continue
+        u = k[0] * (T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]) / depth + k[2]
+        v = -k[1] * (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / depth + k[3]
+        if 0 <= u < width and 0 <= v < height:
+            pixels[i, 0], pixels[i, 1], depths[i] = u, v, depth
+
+
+@parallel_kernel
+def enter_cells(cells, pixels, depths, size, columns):
+    """Writes each seen point's cell of `size` pixels a side; a row has `columns` cells, two of them a border."""
+    for i in prange(len(cells)):
+        if depths[i] > 0:
+            cells[i] = (int(pixels[i, 1] / size) + 1) * columns + int(pixels[i, 0] / size) + 1

@@ -5,12 +5,11 @@ that are real. Silhouettes are compared in pixels as large as a voxel. Axes: X Y
 """
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
 from scipy import ndimage
 
-from recon_lib import camera
-from recon_lib.camera import Cameras
+from recon_lib.camera import Cameras, invert_rigid
+from recon_lib.coarse import carving
 
 STANDS_OUT = 0.1  # share of a body's surface points, over all views, that lie beside the others' silhouettes
 MOSTLY = 0.5  # of the views that look at a point
@@ -69,16 +68,16 @@ def _cover(covered: Bool[np.ndarray, "B S"], pixels: Int[np.ndarray, "B P"], wid
 
 def _pixels(points: np.ndarray, cameras: Cameras, spacing: float) -> tuple[Int[np.ndarray, "B P"], list[int], int]:
     """Each point's pixel in each view's flat image, which has a border, -1 outside; the images' widths; the largest size."""
-    p_world = torch.from_numpy(points).to(cameras.T_world_cam)
+    T_cam_world = invert_rigid(cameras.T_world_cam.double()).numpy()
+    intrinsics, sizes = cameras.intrinsics.double().numpy(), cameras.sizes.numpy()
     places, widths, largest = np.full((len(cameras), len(points)), -1, np.int32), [], 0
-    for view in range(len(cameras)):
-        xy, depth = camera.project(cameras[[view]], p_world)
-        at, z, size = xy[0].double().numpy(), depth[0].double().numpy(), cameras.sizes[view].numpy()
-        seen = (z > 0) & (at >= 0).all(1) & (at < size).all(1)
-        voxel = 1.0 if not seen.any() else max(cameras.intrinsics[view, 0].item() * spacing / np.median(z[seen]), 1.0)
+    at, depth = np.empty((len(points), 2), np.float32), np.empty(len(points), np.float32)
+    for view, (T, k, size) in enumerate(zip(T_cam_world, intrinsics, sizes, strict=True)):
+        carving.look_up(at, depth, points, T, k, *size)
+        seen = depth[depth > 0]
+        voxel = max(k[0] * spacing / np.median(seen), 1.0) if len(seen) else 1.0
         columns, rows = (np.floor(size / voxel).astype(int) + 3).tolist()
-        cell = np.floor(at[seen] / voxel).astype(int) + 1
-        places[view, seen] = cell[:, 1] * columns + cell[:, 0]
+        carving.enter_cells(places[view], at, depth, voxel, columns)
         widths.append(columns)
         largest = max(largest, rows * columns)
     return places, widths, largest

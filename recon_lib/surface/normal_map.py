@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon_lib.mesh import Mesh, vertex_normals
+from recon_lib.mesh import Mesh, unique_pairs, vertex_normals
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import uv
 
@@ -17,7 +17,7 @@ from recon_lib.surface import uv
 def split(mesh: Mesh) -> tuple[Int[Tensor, "S 2"], Int[Tensor, "F 3"]]:
     """The used pairs (vertex, texture coordinate), each once, and the faces as indices into them."""
     pairs = torch.stack([mesh.faces.long().reshape(-1), mesh.uv_faces.long().reshape(-1)], -1)
-    unique, index = torch.unique(pairs, dim=0, return_inverse=True)
+    unique, index = unique_pairs(pairs)
     return unique, index.reshape(-1, 3).int()
 
 

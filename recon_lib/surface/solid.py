@@ -37,11 +37,12 @@ class Solid(NamedTuple):
 def measure(mesh: Mesh, limit_s: float = LIMIT_S) -> Solid:
     """Measures a mesh with at least one face; the search for self-intersections ends after `limit_s` seconds."""
     v, f = mesh.verts.double().numpy(), mesh.faces.numpy().astype(np.int64)
-    pairs = np.sort(f[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    edges, count = np.unique(pairs, axis=0, return_counts=True)
+    directed = mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    found, index = meshes.unique_pairs(directed.sort(dim=-1).values)
+    edges, count = found.numpy(), np.bincount(index.numpy())
     border, finite = edges[count == 1], bool(np.isfinite(v[f]).all())
     closed = bool((count == 2).all())
-    wound = len(np.unique(f[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=0)) == 3 * len(f)  # each direction once
+    wound = len(meshes.unique_pairs(directed)[0]) == 3 * len(f)  # each direction once
     part, areas = meshes.connected_parts(mesh.faces, len(v)), meshes.face_areas(mesh.verts, mesh.faces).double().numpy()
     by_part = np.bincount(part, weights=np.nan_to_num(areas))
     crossing = intersections.find(mesh.verts, mesh.faces, limit_s)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from recon_lib.mesh import Mesh
+from recon_lib.mesh import Mesh, unique_pairs
 
 ENDS = ((0, 1), (1, 2), (2, 0))  # of the three edges of a face
 
@@ -36,7 +36,7 @@ def split(mesh: Mesh, chosen: Bool[Tensor, " F"]) -> Mesh:
 def _edge_numbers(faces: Int[Tensor, "F 3"]) -> tuple[Int[Tensor, "F 3"], int]:
     """A number for each of a face's edges, the same from both sides; and how many edges there are."""
     pairs = faces.long()[:, ENDS].reshape(-1, 2).sort(dim=-1).values
-    unique, number = torch.unique(pairs, dim=0, return_inverse=True)
+    unique, number = unique_pairs(pairs)
     return number.reshape(-1, 3), len(unique)
 
 
@@ -45,7 +45,7 @@ def _cut(
 ) -> tuple[Float[Tensor, "Q C"], Int[Tensor, "G 3"]]:
     """Points with the cut edges' midpoints appended, and the faces between them. The cuts must fit on both sides of an edge."""
     corners = faces.long()
-    ends, number = torch.unique(corners[:, ENDS][cut].sort(dim=-1).values, dim=0, return_inverse=True)
+    ends, number = unique_pairs(corners[:, ENDS][cut].sort(dim=-1).values)
     middle = torch.full_like(corners, -1)
     middle[cut] = number + len(points)
     whole, half, quarter = (cut.sum(1) == n for n in (0, 1, 3))

@@ -30,23 +30,26 @@ def search(
     fine: Views,
     config: StereoConfig,
     others: Int[np.ndarray, "B N"],
-    bounds: tuple[np.ndarray, np.ndarray, float],
+    hull: tuple[np.ndarray, np.ndarray, float],
+    bounds: Float32[np.ndarray, "B 3 H W"],
     device: str,
     progress: Progress,
 ) -> tuple[Float32[np.ndarray, "B H W 3"], Float32[np.ndarray, "B H W"]]:
     """The plane (inverse depth and its slopes) and the cost at each pixel of the finer scale, whose crops are `fine`.
 
-    `others` are the photos that each one is compared with, `bounds` the hull's field, origin and spacing.
+    `others` are the photos that each one is compared with, `hull` is the hull's field, origin and spacing, and `bounds` what
+    `views.hull_bounds` says of it at the finer scale.
     """
     planes = np.zeros((len(images), 1, 1, 3), np.float32)
     for level, (tries, passes) in enumerate(((config.random_depths, config.coarse_passes), (0, config.fine_passes))):
         shown = fine if level else views_.crop_views(images, cameras, config.size // 2)
+        known = bounds if level else views_.hull_bounds(shown, *hull)
         planes = _twice(planes, shown.masks.shape[1:])
         costs = np.full(shown.masks.shape, patchmatch.WORST, np.float32)
         # The photos and masks of all views are given to every kernel, so they go to the device once.
         compared = (shown.greys, shown.masks) if device == "cpu" else _on(device, shown.greys, shown.masks)
         for photos in _together(shown, others, device):
-            near = compared, others[photos], bounds, planes[photos], costs[photos]
+            near = compared, others[photos], _reach(hull), known[photos], planes[photos], costs[photos]
             planes[photos], costs[photos] = _search_views(shown, photos, near, tries, passes, config.seed, device)
             share = (level + (photos[-1] + 1) / len(images)) / 2
             progress(share, f"depth of photo {photos[-1] + 1} of {len(images)}, {max(shown.masks.shape[1:])} pixels")
@@ -76,14 +79,12 @@ def _search_views(
     shown: Views, photos: list[int], near: tuple, tries: int, passes: int, seed: int, device: str
 ) -> tuple[Float32[np.ndarray, "B H W 3"], Float32[np.ndarray, "B H W"]]:
     """Planes and costs of some photos; with `tries` they are guessed first, else those given are improved."""
-    compared, others, bounds, plane, cost = near
-    low, high, surface = _stacked(views_.hull_bounds(shown, i, *bounds) for i in photos)
+    compared, others, reach, bounds, plane, cost = near
+    low, high, surface = bounds.transpose(1, 0, 2, 3)
     M, m = _stacked(views_.homographies(shown, i, o) for i, o in zip(photos, others, strict=True))
     plane[..., 0] = np.where(plane[..., 0] > 0, plane[..., 0].clip(low, high), 0)
-    field, _, spacing = bounds
-    reach = np.float32(spacing * max(HULL_REACH * np.linalg.norm(field.shape), 1.0)) * surface**2
     hull = np.stack([hull_planes(s) for s in surface])
-    arrays = others, M, m, low, high, hull, reach, plane, cost
+    arrays = others, M, m, low, high, hull, reach * surface**2, plane, cost
     kernels: Any
     which: Any
     given: list[Any]
@@ -100,6 +101,12 @@ def _search_views(
     if not tries:
         kernels.prefer_hull(*compared, *its_hull, LEAST_GAIN, *found)
     return (plane, cost) if device == "cpu" else (found[0].cpu().numpy(), found[1].cpu().numpy())
+
+
+def _reach(hull: tuple[np.ndarray, np.ndarray, float]) -> np.float32:
+    """Depths so near to the hull's surface are its own."""
+    field, _, spacing = hull
+    return np.float32(spacing * max(HULL_REACH * float(np.linalg.norm(field.shape)), 1.0))
 
 
 def _stacked(arrays: Iterable[tuple[np.ndarray, ...]]) -> Iterator[np.ndarray]:

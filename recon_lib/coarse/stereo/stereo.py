@@ -70,10 +70,14 @@ def stereo_mesh(
     centre = _middle(field, origin, spacing)
     fine = views_.crop_views(images, cameras, config.size)
     others = views_.neighbours(fine, centre, config.neighbours)
-    doubted = bitten.suspected(fine, field, origin, spacing)
-    within = hull.carve_but_one(alphas, cameras, origin, spacing, field.shape) if doubted else field
-    bounds = within, origin, spacing
-    planes, costs = search.search(images, cameras, fine, config, others, bounds, device, part(progress, 0.1, 0.75))
+    within, bounds = field, views_.hull_bounds(fine, field, origin, spacing)
+    doubted = bitten.suspected(fine.masks, bounds[:, 0] > 0)
+    if doubted:
+        within = hull.carve_but_one(alphas, cameras, origin, spacing, field.shape)
+        bounds = views_.hull_bounds(fine, within, origin, spacing)
+    planes, costs = search.search(
+        images, cameras, fine, config, others, (within, origin, spacing), bounds, device, part(progress, 0.1, 0.75)
+    )
     depths = _agreed(fine, planes[..., 0], costs, centre)
     progress(0.8, "fusing depths")
     points = _points(fine, depths)

@@ -87,17 +87,18 @@ def homographies(views: Views, i: int, others: Int[np.ndarray, " N"]) -> tuple[n
 
 
 def hull_bounds(
-    views: Views, i: int, field: Float32[np.ndarray, "X Y Z"], origin: np.ndarray, spacing: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each pixel of view i the least and largest inverse depth inside the hull, 1.5 voxels wider, and that of its surface.
+    views: Views, field: Float32[np.ndarray, "X Y Z"], origin: np.ndarray, spacing: float
+) -> Float32[np.ndarray, "B 3 H W"]:
+    """Of each pixel the least and largest inverse depth inside the hull, 1.5 voxels wider, and that of its surface.
 
-    All are H W float32, and 0 where the ray misses the hull. `field` is the hull's signed distance, negative inside.
+    All are 0 where the ray misses the hull. `field` is the hull's signed distance, negative inside.
     """
-    low, high, surface = (np.zeros(views.masks.shape[1:], np.float32) for _ in range(3))
-    T_world_cv = np.linalg.inv(views.T_cv_world[i])
-    rays = T_world_cv[:3, :3] @ np.linalg.inv(views.K[i])
-    _march(field, origin, spacing, T_world_cv[:3, 3].copy(), rays, views.masks[i], low, high, surface)
-    return low, high, surface
+    bounds = np.zeros((len(views.masks), 3, *views.masks.shape[1:]), np.float32)
+    for i, (low, high, surface) in enumerate(bounds):
+        T_world_cv = np.linalg.inv(views.T_cv_world[i])
+        rays = T_world_cv[:3, :3] @ np.linalg.inv(views.K[i])
+        _march(field, origin, spacing, T_world_cv[:3, 3].copy(), rays, views.masks[i], low, high, surface)
+    return bounds
 
 
 @njit(cache=True, error_model="numpy")
