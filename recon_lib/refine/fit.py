@@ -120,7 +120,7 @@ def fit(
         view = corrected.views(select_views(seen, chosen), chosen)
         rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if controls.w_smooth else None)
         rgba = corrected.brightened(rendering.rgba, chosen)
-        pixels, true = rgba.reshape(-1, 4), shown.rgba[chosen].reshape(-1, 4)
+        pixels, true = rgba.reshape(-1, 4), shown.rgba.index_select(0, chosen).reshape(-1, 4)
         colour, alpha = image_losses(pixels, true, room is None, generator)
         terms = {"colour": (1.0, colour), "alpha": (controls.w_alpha, alpha)}
         terms |= _material_terms(mesh, rendering.covered, controls, config.w_occlusion)
