@@ -34,7 +34,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "papermill": {"engine", "kernels"},
     "distributed": {"dispatch"},
     "nvdiffrast": {"cuda"},
-    "xatlas": {"uv"},
+    "xatlas": {"charts"},
     "igl": {"crossing"},
     "flip_evaluator": {"images"},
     "torchmetrics": {"perceptual"},

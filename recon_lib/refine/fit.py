@@ -25,11 +25,11 @@ from recon_lib.photos import crops
 from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import losses
+from recon_lib.refine.adam import Adam
 from recon_lib.refine.config import BATCH, FitConfig
 from recon_lib.refine.controls import Controls, PhotoOrder
 from recon_lib.refine.corrections import NOTHING, Corrections
 from recon_lib.refine.large_steps import Preconditioner, UniformAdam
-from recon_lib.refine.memory import recall, remember
 from recon_lib.render import Covered, Views
 
 LOSSES = ("loss", "colour", "alpha", "smooth", "occlusion", "white", "laplacian")
@@ -196,23 +196,22 @@ class _Movers:
         self.units = {"texture": 1.0}  # what a rate of 1 is worth
         if mesh.light is not None:
             self.units |= {"material": 1.0, "light": mesh.light.detach().mean().item()}
-        self.adam = torch.optim.Adam([{"params": [_leaf(mesh, name)], "name": name} for name in self.units], fused=True)
+        self.adam = Adam({name: _leaf(mesh, name) for name in self.units})
 
     def forget(self) -> None:
         self.u.grad = None
-        self.adam.zero_grad()
+        self.adam.forget()
 
     def finite(self, loss: Tensor) -> Tensor:
         """Whether loss and gradients are finite, without waiting for the device: a sum is not finite if a term is not."""
-        grads = [p.grad for group in self.adam.param_groups for p in group["params"]]
-        total = loss.detach() + sum(grad.sum() for grad in grads)
+        total = loss.detach() + sum(parameter.grad.sum() for parameter in self.adam.parameters.values())
         return torch.isfinite(total if self.u.grad is None else total + self.u.grad.sum())
 
     def tensors(self) -> dict[str, Tensor]:
         """All parameters, what the optimisers remember, and the units that the start decided."""
         found = {f"vertex.{name}": torch.as_tensor(getattr(self.vertex, name)) for name in ("first", "second", "count")}
         found |= {f"{name}.unit": torch.tensor(unit, dtype=torch.float64) for name, unit in self.units.items()}
-        return found | {"vertex.value": self.u} | remember(self.adam, self._leaves())
+        return found | {"vertex.value": self.u} | self.adam.tensors()
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -221,10 +220,7 @@ class _Movers:
         self.vertex.first, self.vertex.second = (tensors[f"vertex.{n}"].to(self.u.device) for n in ("first", "second"))
         self.vertex.count = int(tensors["vertex.count"])
         self.units = {name: tensors[f"{name}.unit"].item() for name in self.units}
-        recall(self.adam, self._leaves(), tensors)
-
-    def _leaves(self) -> dict[str, Tensor]:
-        return {name: _leaf(self.mesh, name) for name in self.units}
+        self.adam.load(tensors)
 
     @torch.no_grad()
     def step(self, rate: float, controls: Controls) -> None:
@@ -233,9 +229,7 @@ class _Movers:
             per_photo = (controls.photos_per_step(self.u.device) / BATCH["cpu"]) ** 0.5
             self.vertex.step(controls.lr_vertex * per_photo * rate)
         asked = {"texture": controls.lr_texture, "material": controls.lr_material, "light": controls.lr_light}
-        for group in self.adam.param_groups:
-            group["lr"] = rate * (asked[group["name"]] * self.units[group["name"]])
-        self.adam.step()
+        self.adam.step({name: rate * (asked[name] * unit) for name, unit in self.units.items()})
         self.mesh.texture.clamp_(0, 1)
         if self.mesh.light is not None:
             self.mesh.material.occlusion_roughness_metallic.clamp_(0, 1)
