@@ -21,13 +21,14 @@ from recon_lib.surface import unseen, uv
 
 VALIDATED_AT_ONCE = 4  # photos per rendering
 SSIM_WINDOW = 7  # pixels along its side
+PIECES = {"cpu": 1, "cuda": 8}  # cut at the same time where everything else is done before they are
 LEAST_WEIGHT = 1e-3  # pixels; a texel that is shown by less counts as unseen
 
 
 def paint(mesh: Mesh, photos: Photos, texture_size: int, raster: Rasteriser, progress: Progress) -> Mesh:
     """Unwraps a mesh and gives it the photos' mean colours as its texture; the result is on the rasteriser's device."""
     progress(0.5, "unwrapping")
-    uvs, uv_faces, shape = uv.unwrap(mesh.verts.cpu(), mesh.faces.cpu(), texture_size)
+    uvs, uv_faces, shape = uv.unwrap(mesh.verts.cpu(), mesh.faces.cpu(), texture_size, PIECES[raster.DEVICE])
     blank = meshes.on_device(replace(mesh, uvs=uvs, uv_faces=uv_faces, texture=torch.zeros(*shape, 3)), raster.DEVICE)
     progress(0.9, "projecting photos")
     done = replace(blank, texture=project_photos(blank, photos, raster))
