@@ -86,10 +86,24 @@ def surfaces(
     (P 3) to base colour (P 3) and `Material.values` (P 6). `aside` maps texture coordinates, or positions if `material` is
     given, to places close by where the material should be nearly the same; then `material_difference` is measured.
     """
+    pos, rast = rasterised(mesh, seen, raster)
+    return shaded(mesh, seen.eye, pos, rast, raster, topology, most_covered, material, aside)
+
+
+def rasterised(mesh: Mesh, seen: Views, raster: Rasteriser) -> tuple[Float[Tensor, "N V 4"], Float[Tensor, "N H W 4"]]:
+    """The first half of `surfaces`, in which a GPU synchronises: clip positions, and what `raster.rasterize` gives for them."""
     pos = clip_positions(mesh.verts, seen)
-    rast, _ = raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
+    return pos, raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)[0]
+
+
+def shaded(
+    mesh: Mesh, eye: Float[Tensor, "N 3"], pos: Float[Tensor, "N V 4"], rast: Float[Tensor, "N H W 4"],
+    raster: Rasteriser, topology: object | None, most_covered: int | None, material: Callable | None,
+    aside: Callable | None,
+) -> Rendering:  # fmt: skip
+    """The second half of `surfaces`."""
     index = _covered_pixels(rast, most_covered)
-    covered = _shade(mesh, seen.eye, rast, index, raster, material, aside)
+    covered = _shade(mesh, eye, rast, index, raster, material, aside)
     shaded = torch.nn.functional.pad(covered.colour, (0, 1), value=1.0)
     count = rast[..., 0].numel()
     pixels = shaded.new_zeros(count if most_covered is None else count + 1, 4).index_copy_(0, index, shaded)

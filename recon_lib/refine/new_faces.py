@@ -155,7 +155,7 @@ def fit_isosurface(
         body = Mesh(body.verts, body.faces, light=worn.light)
         rendering = render.surfaces(body, fit.select_views(seen, chosen), raster, material=worn.at, aside=aside)
         pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
-        colour, alpha = fit.image_losses(pixels, true, True, generator)
+        colour, alpha = losses.of_images(pixels, true, True, losses.random_colours(generator))
         sign = dmtet.sign_change_bce(surface.sdf, surface.grid.edges)
         w_sdf = config.w_sdf * max(0.05, 1 - 0.95 * 4 * step / config.steps)
         loss = colour + config.w_alpha * alpha + w_sdf * sign + config.w_smooth * rendering.covered.material_difference
