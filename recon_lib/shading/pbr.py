@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.shading.environment import Light
+from recon_lib.shading.environment import MIRROR, Light
 
 DIELECTRIC_F0 = 0.04
 GRAZING = 0.1  # a shading normal is bent towards the viewer until n.v is at least this
@@ -60,9 +60,8 @@ def specular_light(
     light: Light, direction: Float[Tensor, "3 P"], roughness: Float[Tensor, " P"], raster: Rasteriser
 ) -> Float[Tensor, "3 P"]:
     """The light that a GGX lobe of the given roughness gathers around `direction`, interpolated between texels and levels."""
-    level = torch.zeros_like(roughness)
-    for low, high in zip(light.roughness[:-1], light.roughness[1:], strict=True):
-        level = level + ((roughness - low) / (high - low)).clamp(0, 1)
+    top = len(light.specular) - 1
+    level = ((roughness - MIRROR) * (top / (1 - MIRROR))).clamp(0, top)
     base, *mip = (cube[None] for cube in light.specular)
     seen = raster.texture(
         base, direction.T[None, None], mip_level_bias=level[None, None], mip=mip,

@@ -14,7 +14,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from recon_lib.raster import cubes, sampling
-from recon_lib.shading.environment import Light
+from recon_lib.shading.environment import MIRROR, Light
 from recon_lib.shading.pbr import DIELECTRIC_F0, GRAZING
 from recon_lib.threads import parallel_kernel
 
@@ -25,14 +25,14 @@ PARTS = 8  # separate sums of the light's gradient
 def radiance(smooth: Tensor, towards: Tensor, base_colour: Tensor, values: Tensor, light: Light) -> Tensor:
     """As `pbr.radiance`."""
     cubes_ = light.irradiance, *light.specular
-    return _Radiance.apply(smooth, towards, base_colour, values, light.roughness, light.table, *cubes_)
+    return _Radiance.apply(smooth, towards, base_colour, values, light.table, *cubes_)
 
 
 class _Radiance(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, smooth, towards, base_colour, values, roughness, table, irradiance, *specular):
+    def forward(ctx, smooth, towards, base_colour, values, table, irradiance, *specular):
         ctx.points = [x.detach().contiguous().numpy() for x in (smooth, towards, base_colour, values)]
-        ctx.light = _cube(*specular), _cube(irradiance), roughness.numpy(), table.numpy()
+        ctx.light = _cube(*specular), _cube(irradiance), table.numpy()
         out = np.empty_like(ctx.points[0])
         ctx.kept = np.empty((len(out), 8), out.dtype)
         _shade(*ctx.points, *ctx.light, out, ctx.kept)
@@ -49,7 +49,7 @@ class _Radiance(torch.autograd.Function):
             for parts, (_, levels, *_) in zip(sums, (specular, irradiance), strict=True)
         )
         levels = [torch.from_numpy(np.ascontiguousarray(level)) for level in (*of_irradiance, *of_specular)]
-        return *map(torch.from_numpy, grads), None, None, *levels
+        return *map(torch.from_numpy, grads), None, *levels
 
 
 def _cube(*stack: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -78,15 +78,11 @@ def _unit_backward(x, y, z, inverse, gx, gy, gz):
 
 
 @njit(cache=True, error_model="numpy")
-def _level(roughness, levels):
+def _level(roughness, top):
     """The level of the specular cube, and its slope."""
-    level, slope = 0.0, 0.0
-    for k in range(len(levels) - 1):
-        span = np.float64(levels[k + 1]) - levels[k]
-        share = (roughness - levels[k]) / span
-        level += min(max(share, 0.0), 1.0)
-        slope += 1 / span if 0 <= share <= 1 else 0.0
-    return level, slope
+    slope = top / (1 - MIRROR)
+    level = (roughness - MIRROR) * slope
+    return min(max(level, 0.0), float(top)), slope if 0 <= level <= top else 0.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -176,7 +172,7 @@ def _normal(smooth, towards, values, p):
 
 
 @parallel_kernel
-def _shade(smooth, towards, base_colour, values, specular, irradiance, roughnesses, split, out, kept):
+def _shade(smooth, towards, base_colour, values, specular, irradiance, split, out, kept):
     """Fills `out` (P 3), and `kept` (P 8) with what `_shade_backward` needs again."""
     texels, levels, table, starts = specular
     even_texels, even_levels, even_table, even_starts = irradiance
@@ -189,7 +185,7 @@ def _shade(smooth, towards, base_colour, values, specular, irradiance, roughness
                 np.float64(values[p, 2]),
             )
             n_dot_v = nx * ex + ny * ey + nz * ez
-            level, _ = _level(roughness, roughnesses)
+            level, _ = _level(roughness, len(levels) - 1)
             rx, ry, rz = 2 * n_dot_v * nx - ex, 2 * n_dot_v * ny - ey, 2 * n_dot_v * nz - ez
             lobe = _look(texels, levels, table, starts, level, rx, ry, rz)
             diffuse = _look(even_texels, even_levels, even_table, even_starts, 0.0, nx, ny, nz)
@@ -208,7 +204,7 @@ def _shade(smooth, towards, base_colour, values, specular, irradiance, roughness
 
 @parallel_kernel
 def _shade_backward(
-    smooth, towards, base_colour, values, specular, irradiance, roughnesses, split, kept, grad_out,
+    smooth, towards, base_colour, values, specular, irradiance, split, kept, grad_out,
     g_smooth, g_towards, g_base, g_values, g_specular, g_irradiance,
 ):  # fmt: skip
     """Fills the gradients to the points' values, and adds those to the cubes to `g_specular` and `g_irradiance` (PARTS T 3)."""
@@ -257,7 +253,7 @@ def _shade_backward(
 
             g0, g1, g2 = g0 * occlusion, g1 * occlusion, g2 * occlusion
             b0, b1, b2 = np.float64(base_colour[p, 0]), np.float64(base_colour[p, 1]), np.float64(base_colour[p, 2])
-            level, level_slope = _level(roughness, roughnesses)
+            level, level_slope = _level(roughness, len(levels) - 1)
             tint, own = metallic * scale, dielectric * left
             gx, gy, gz, g_level = _look_backward(
                 texels, levels, table, starts, level,
