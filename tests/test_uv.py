@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy import ndimage
 
 from recon_lib import mesh
 from recon_lib.raster import cpu
@@ -62,3 +63,15 @@ def test_a_piece_that_cannot_be_cut_is_an_error_that_says_why(monkeypatch):
     monkeypatch.setattr(charts, "__file__", "/nowhere/charts.py")
     with pytest.raises(RuntimeError, match=r"unwrapping: a process ended with 2: .*/nowhere/charts\.py"):
         uv.unwrap(ball.verts, ball.faces, 64, 3)
+
+
+@pytest.mark.parametrize("shape", [(40, 57), (64, 64), (1, 9)])
+def test_the_nearest_known_texel_on_a_device_is_hardly_farther_than_the_nearest(shape):
+    known = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.03
+    known[0, 0] = True
+    found = uv.nearest_on_device(known)
+    assert known.reshape(-1)[found].all()
+    row, column = (torch.arange(n) for n in shape)
+    far = ((found // shape[1] - row[:, None]).square() + (found % shape[1] - column).square()).double().sqrt()
+    exact = torch.from_numpy(ndimage.distance_transform_edt(~known.numpy()))
+    assert (far - exact).max() < 1 and ((far - exact).abs() < 1e-9).float().mean() > 0.98

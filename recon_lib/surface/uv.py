@@ -3,6 +3,8 @@
 Texture coordinates follow `mesh`: u right, v down, (0, 0) the top-left corner.
 """
 
+from itertools import product
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,6 +70,33 @@ def dilate(texture: Float[Tensor, "H W C"], known: Bool[Tensor, "H W"]) -> Float
     """Gives every unknown texel the value of the nearest known one, so that filters read no undefined texel at a border."""
     if not known.any():
         return texture
-    row, column = ndimage.distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
-    row, column = (torch.from_numpy(index).long().to(texture.device) for index in (row, column))
+    if texture.device.type != "cpu":
+        return texture.reshape(-1, texture.shape[-1])[nearest_on_device(known)]
+    row, column = ndimage.distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)
+    row, column = (torch.from_numpy(index).long() for index in (row, column))
     return texture[row, column]
+
+
+def nearest_on_device(known: Bool[Tensor, "H W"]) -> Int[Tensor, "H W"]:
+    """For each texel the index into all texels of a nearest known one, by jump flooding (Rong & Tan 2006) on its device.
+
+    Near the middle between several known texels it may be one that is farther by a fraction of a texel.
+    """
+    height, width = known.shape
+    row, column = (torch.arange(n, device=known.device) for n in (height, width))
+    here = row[:, None] * width + column
+    found = torch.where(known, here, -1)
+    jump = 1 << (max(height, width) - 1).bit_length()
+    while jump := jump // 2:
+        for down, right in product((-jump, 0, jump), repeat=2):
+            around = torch.nn.functional.pad(found, [jump] * 4, value=-1)
+            other = around[jump + down : jump + down + height, jump + right : jump + right + width]
+            nearer = _squared(other, row, column, width) < _squared(found, row, column, width)
+            found = torch.where(nearer, other, found)
+    return found
+
+
+def _squared(found: Int[Tensor, "H W"], row: Int[Tensor, " H"], column: Int[Tensor, " W"], width: int) -> Tensor:
+    """The squared distance in texels to the texel that was found, far where none was."""
+    far = (found // width - row[:, None]).square() + (found % width - column).square()
+    return torch.where(found < 0, 1 << 60, far)
