@@ -24,4 +24,9 @@ def srgb_to_linear(rgb_srgb: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 def linear_of_bytes(rgb_srgb: np.ndarray) -> Float[Tensor, "..."]:
     """Linear light of 8-bit sRGB (uint8, any shape), from a table: torch's powers round differently with the thread count."""
-    return torch.from_numpy(srgb_to_linear(torch.arange(256) / 255).numpy().take(rgb_srgb))
+    return torch.from_numpy(linear_table().numpy().take(rgb_srgb))
+
+
+def linear_table() -> Float[Tensor, "256"]:
+    """Linear light of each value of 8-bit sRGB."""
+    return srgb_to_linear(torch.arange(256) / 255)

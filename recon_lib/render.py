@@ -16,7 +16,7 @@ from recon_lib import colour as colours
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Material, Mesh, vertex_normals
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.shading import environment, pbr
+from recon_lib.shading import environment, normals_cpu, pbr, pbr_cpu
 
 ASIDE_SHARE = 8  # one covered pixel in this many is compared with the material close to it
 
@@ -86,13 +86,28 @@ def surfaces(
     (P 3) to base colour (P 3) and `Material.values` (P 6). `aside` maps texture coordinates, or positions if `material` is
     given, to places close by where the material should be nearly the same; then `material_difference` is measured.
     """
+    pos, rast = rasterised(mesh, seen, raster)
+    return shaded(mesh, seen.eye, pos, rast, raster, topology, most_covered, material, aside)
+
+
+def rasterised(mesh: Mesh, seen: Views, raster: Rasteriser) -> tuple[Float[Tensor, "N V 4"], Float[Tensor, "N H W 4"]]:
+    """The first half of `surfaces`, in which a GPU synchronises: clip positions, and what `raster.rasterize` gives for them."""
     pos = clip_positions(mesh.verts, seen)
-    rast, _ = raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
+    return pos, raster.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)[0]
+
+
+def shaded(
+    mesh: Mesh, eye: Float[Tensor, "N 3"], pos: Float[Tensor, "N V 4"], rast: Float[Tensor, "N H W 4"],
+    raster: Rasteriser, topology: object | None, most_covered: int | None, material: Callable | None,
+    aside: Callable | None,
+) -> Rendering:  # fmt: skip
+    """The second half of `surfaces`."""
     index = _covered_pixels(rast, most_covered)
-    covered = _shade(mesh, seen.eye, rast, index, raster, material, aside)
-    shaded = torch.cat([covered.colour, torch.ones_like(covered.colour[:, :1])], -1)
-    pixels = shaded.new_zeros(rast[..., 0].numel() + 1, 4).index_copy(0, index, shaded)
-    pixels = pixels[:-1].reshape(*rast.shape[:3], 4)
+    covered = _shade(mesh, eye, rast, index, raster, material, aside)
+    shaded = torch.nn.functional.pad(covered.colour, (0, 1), value=1.0)
+    count = rast[..., 0].numel()
+    pixels = shaded.new_zeros(count if most_covered is None else count + 1, 4).index_copy_(0, index, shaded)
+    pixels = pixels[:count].reshape(*rast.shape[:3], 4)
     return Rendering(raster.antialias(pixels, rast, pos, mesh.faces, topology), covered)
 
 
@@ -101,7 +116,7 @@ def lookup(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> Float[Tensor, "N
     seen = views(cameras, mesh.verts)
     rast, _ = raster.rasterize(clip_positions(mesh.verts, seen), mesh.faces, (seen.height, seen.width), grad_db=False)
     index = _covered_pixels(rast, None)
-    uv = _select(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+    (uv,) = raster.attributes_at(rast, index, [(mesh.uvs, mesh.uv_faces)])
     texels = texture_at(mesh.texture, uv, raster)
     pixels = texels.new_zeros(rast[..., 0].numel(), texels.shape[-1]).index_copy(0, index, texels)
     return pixels.reshape(*rast.shape[:3], -1)
@@ -126,29 +141,28 @@ def _shade(
     aside: Callable | None,
 ) -> Covered:  # fmt: skip
     if mesh.light is None:
-        uv = _select(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+        (uv,) = raster.attributes_at(rast, index, [(mesh.uvs, mesh.uv_faces)])
         texture = texture_at(mesh.texture, uv, raster)
         return Covered(index, texture, None, texture, texture.new_zeros(()))
-    attributes = torch.cat([vertex_normals(mesh.verts, mesh.faces), mesh.verts], -1)
-    smooth, place = _select(raster.interpolate(attributes[None], rast, mesh.faces)[0], index).split(3, -1)
-    place = place.detach()
+    normals_of = normals_cpu.vertex_normals if raster.DEVICE == "cpu" else vertex_normals
+    layers = [(normals_of(mesh.verts, mesh.faces), mesh.faces), (mesh.verts, mesh.faces)]
     if material is None:
-        at = _select(raster.interpolate(mesh.uvs[None], rast, mesh.uv_faces)[0], index)
+        layers.append((mesh.uvs, mesh.uv_faces))
+    smooth, place, *uvs = raster.attributes_at(rast, index, layers)
+    at = place = place.detach()
+    if material is None:
+        at = uvs[0]
 
         def material(uv: Tensor) -> tuple[Tensor, Tensor]:
             return texture_at(mesh.texture, uv, raster), texture_at(mesh.material.values, uv, raster)
 
-    else:
-        at = place
     texture, values, difference = _look_up_material(material, at, aside)
     pixels_per_view = rast.shape[1] * rast.shape[2]
     view = torch.div(index, pixels_per_view, rounding_mode="floor").clamp_max(len(rast) - 1)
-    to_eye = torch.nn.functional.normalize((eye.index_select(0, view) - place).T, dim=0)
-    orm, offset = values.T.contiguous().split(3)
-    normal = pbr.shading_normals(smooth.T.contiguous(), offset, to_eye)
+    points = smooth, eye.index_select(0, view) - place, texture, values
     light = environment.of_cube(mesh.light)
-    colour = pbr.shade(texture.T.contiguous(), orm, normal, to_eye, light, raster)
-    return Covered(index, texture, Material(values), colour.T, difference)
+    colour = pbr_cpu.radiance(*points, light) if raster.DEVICE == "cpu" else pbr.radiance(*points, light, raster)
+    return Covered(index, texture, Material(values), colour, difference)
 
 
 def _look_up_material(material: Callable, at: Tensor, aside: Callable | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,11 +173,6 @@ def _look_up_material(material: Callable, at: Tensor, aside: Callable | None) ->
     parts = [both.split([len(at), len(asked)]) for both in material(torch.cat([at, aside(asked)]))]
     (texture, _), (values, _) = parts
     return texture, values, sum((here[::ASIDE_SHARE] - there).abs().mean() for here, there in parts)
-
-
-def _select(pixels: Float[Tensor, "N H W A"], index: Int[Tensor, " P"]) -> Float[Tensor, "P A"]:
-    flat = pixels.reshape(-1, pixels.shape[-1])
-    return flat.index_select(0, index.clamp_max(len(flat) - 1))
 
 
 def over_white_srgb(rgba: Float[Tensor, "*S 4"]) -> Float[Tensor, "*S 3"]:

@@ -5,7 +5,9 @@ held-out photos and against its true surface.
 """
 
 import json
+import os
 import platform
+import re
 import statistics
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import bench_captures
 import bench_jobs
+import bench_phases
 import numpy as np
 import spot
 import torch
@@ -81,7 +84,7 @@ def fit_row() -> dict:
     ms = median_ms(lambda: next(steps))
     coverage = photos.rgba[..., 3].mean().item()
     name = f"fit with material and light, one step of two 256² views, 20k faces, {coverage:.0%} covered, texture {shape[1]}²"
-    return {"name": name, "value": ms, "unit": "ms", "reference": "<= 50; unlit plain torch 60"}
+    return {"name": name, "value": ms, "unit": "ms", "reference": "<= 40; unlit plain torch 60"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,14 @@ ON_GPU = SpotRun(
 
 
 def spot_rows(run: SpotRun, device: str) -> list[dict]:
-    """Hull, unwrapping, fit and export are timed, in this order, the first time that this process does them."""
+    """Hull, unwrapping, fit and export are timed, in this order, the first time that this process does them; then a step."""
+    with bench_phases.watched() as phases:
+        rows, setup, raster = run_spot(run, device)
+    what = rows[0]["name"].split(":")[0]
+    return rows + bench_phases.rows(what, phases) + bench_phases.step_rows(what, setup, run.config, raster)
+
+
+def run_spot(run: SpotRun, device: str) -> tuple[list[dict], refine.Setup, Rasteriser]:
     (images, cameras), (unseen, unseen_cameras) = spot.photos("train", run.width), spot.photos("test", run.width)
     chosen = torch.arange(run.views) * (len(images) // run.views)
     images, cameras = tuple(images[i] for i in chosen), cameras[chosen]
@@ -160,7 +170,8 @@ def spot_rows(run: SpotRun, device: str) -> list[dict]:
     ]  # fmt: skip
     if upstream:
         rows.append(("GPU memory in use at the end", memory, "GiB", "<= 6; nvdiffrec 8.5"))
-    return [{"name": f"{what}: {n}", "value": float(v), "unit": u, "reference": r} for n, v, u, r in rows]
+    named = [{"name": f"{what}: {n}", "value": float(v), "unit": u, "reference": r} for n, v, u, r in rows]
+    return named, setup, raster
 
 
 @torch.no_grad()
@@ -219,9 +230,26 @@ def quality_rows(name: str, path: Path, photos, truth: mesh.Mesh) -> list[dict]:
     return [{"name": f"sample, {name}: {n}", "value": v, "unit": u, "reference": r} for n, v, u, r in rows]
 
 
+def ratio(row: dict) -> str:
+    """The value over the first number of its reference."""
+    found = re.search(r"\d+(\.\d+)?", row["reference"])
+    return f"{row['value'] / float(found[0]):.2f} x" if found and float(found[0]) else ""
+
+
+def device_name(on_gpu: bool) -> str:
+    """What the figures are of."""
+    if on_gpu:
+        return torch.cuda.get_device_name()
+    named = (
+        re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    )
+    return f"{named[1] if named else platform.machine()}, {os.cpu_count()} cores"
+
+
 def main(asked: set[str]) -> None:
     """With `--gpu` or `--reconviagen` only what needs one, in a process that has done nothing before.
 
+    With `--cpu` all but the sample.
     With `--captures` the real captures: `--captures --fine` at another preset, `--captures --gpu` on a GPU.
     With `--jobs` what the chain and its queue cost.
     """
@@ -239,20 +267,22 @@ def main(asked: set[str]) -> None:
         print(f"skipped: Spot is not there; name its folder in RECON_SPOT (looked in {spot.FOLDER})")
     else:
         rows += spot_rows(ON_GPU if on_gpu else ON_CPU, "cuda" if on_gpu else "cpu")
-    if not asked:
+    if not asked or "--cpu" in asked:
         rows += [
             raster_row(256, "<= 5; DRTK's C++ CPU kernels 10.8"),
             raster_row(512, "DRTK's C++ CPU kernels 38"),
             fit_row(),
-            *sample_rows(),
         ]
-    width = max(len(row["name"]) for row in rows)
+    if not asked:
+        rows += sample_rows()
+    width = max((len(row["name"]) for row in rows), default=0)
+    print(f"on {device_name(on_gpu)}")
     for row in rows:
-        print(f"{row['name']:{width}}  {row['value']:9.4g} {row['unit']:14} {row['reference']}")
+        print(f"{row['name']:{width}}  {row['value']:9.4g} {row['unit']:14} {ratio(row):>8}  {row['reference']}")
     folder = HOME / "outputs" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    machine |= {"gpu": torch.cuda.get_device_name()} if on_gpu else {}
+    machine |= {"device": device_name(on_gpu)}
     (folder / f"{'-'.join(sorted(name[2:] for name in asked)) or 'cpu'}.json").write_text(
         json.dumps([row | machine for row in rows], indent=1)
     )

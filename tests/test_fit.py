@@ -7,7 +7,7 @@ import scipy.sparse.linalg
 import torch
 
 from recon_lib import camera, frames, mesh, render
-from recon_lib.photos import crops
+from recon_lib.photos import crops, framing
 from recon_lib.progress import silent
 from recon_lib.raster import cpu
 from recon_lib.refine import fit, headless, losses, refine
@@ -172,6 +172,13 @@ def test_a_crop_is_the_area_mean_in_linear_light():
     found = crops.crop_photos((image,), camera.canonical_six(64)[[0]], 20).rgba[0]
     assert found[8:12, 8:12, 0].mean().item() == pytest.approx(0.5, abs=0.01)
     assert found[..., 3].max() == 1
+
+
+def test_crops_on_a_device_are_the_cpu_s_but_for_rounding(jug):
+    images = jug.images[:2]
+    boxes = [framing.square_box(image[..., 3] / 255, crops.MARGIN) for image in images]
+    found = crops.crops_on_device(images, boxes, 96, "cpu")
+    assert (found - crops.crop_photos(images, jug.cameras[:2], 96).rgba).abs().max() < 1e-5
 
 
 def test_projected_texture_gives_back_the_colours_that_were_photographed(ball):

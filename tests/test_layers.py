@@ -34,7 +34,7 @@ HEAVY = {  # packages that stand in one module, which only those import who need
     "papermill": {"engine", "kernels"},
     "distributed": {"dispatch"},
     "nvdiffrast": {"cuda"},
-    "xatlas": {"uv"},
+    "xatlas": {"charts"},
     "igl": {"crossing"},
     "flip_evaluator": {"images"},
     "torchmetrics": {"perceptual"},
@@ -65,6 +65,8 @@ HEAVY = {  # packages that stand in one module, which only those import who need
         "fusion",
         "views",
         "undistort",
+        "pbr_cpu",
+        "normals_cpu",
     },
 }
 MAY_USE = {  # third-party packages of the rooms that are maths

@@ -311,3 +311,29 @@ def test_shared_attributes_equal_repeated_ones(raster):
     for out in (one, two):
         (out[0].square().sum() + out[1].square().sum()).backward()
     torch.testing.assert_close(shared.grad, repeated.grad.sum(0, keepdim=True), rtol=1e-5, atol=1e-4)
+
+
+def test_attributes_at_some_pixels_and_their_gradients_are_those_of_the_whole_images(raster):
+    ball, size = icosphere(2), (48, 40)
+    views = camera.orbit(2, 0.4, 3.0, 0.75, 48)
+    T = camera.projection(camera.Cameras(views.T_world_cam, views.intrinsics, torch.tensor([[40, 48]] * 2)), 1.0, 5.0)
+    T, verts, faces = (x.to(raster.DEVICE) for x in (T, ball.verts, ball.faces))
+    other = faces.roll(1, 0)
+    at_first = {"verts": verts, "uvs": 3 * verts[:, :2], "pos": verts @ T[:, :, :3].mT + T[:, None, :, 3]}
+    found = []
+    for some in (True, False):
+        verts, uvs, pos = (x.clone().requires_grad_() for x in at_first.values())
+        rast, _ = raster.rasterize(pos, faces, size, grad_db=False)
+        covered = (rast[..., 3] > 0).reshape(-1).nonzero()[:, 0]
+        index = torch.cat([covered[::3], rast.new_full((5,), rast[..., 0].numel(), dtype=torch.int64)])
+        layers = [(verts, faces), (0.5 * verts.detach(), faces), (uvs, other)]
+        if some:
+            values = [v[: len(index) - 5] for v in raster.attributes_at(rast, index, layers)]
+        else:
+            whole = [raster.interpolate(attr[None], rast, f)[0] for attr, f in layers]
+            values = [v.reshape(-1, v.shape[-1])[covered[::3]] for v in whole]
+        loss = sum((v * (1 + torch.arange(len(v), device=v.device)[:, None].sin())).sum() for v in values)
+        found.append([*values, *torch.autograd.grad(loss, [verts, uvs, pos])])
+    for part, whole in zip(*found, strict=True):
+        assert whole.abs().max() > 0
+        assert torch.allclose(part, whole, rtol=1e-4, atol=1e-5 * whole.abs().max().item())

@@ -4,9 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from recon_lib.photos.resample import area_means
+from recon_lib.photos.resample import area_means, area_means_on_device
 
 BOXES = [
     ((0.0, 0.0, 30.0, 20.0), 7, 3),
@@ -137,3 +138,11 @@ def test_pil_keeps_whole_pixels_where_the_box_cuts_them():
         pil = np.array(Image.fromarray(ramp).resize((size, size), Image.Resampling.BOX, box=box))
         assert np.abs(pil - centres).max() > 0.34
         assert np.abs(area_means(ramp, box, size, size) - centres).max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("box", [*BOXES, ((-2.5, -1.25, 31.5, 22.0), 9, 8)])
+def test_on_a_device_the_means_are_the_same(box, dtype):
+    picture = random(20, 30, 4)
+    found = area_means_on_device(torch.from_numpy(picture).to(dtype), *box)
+    np.testing.assert_allclose(found.numpy(), area_means(picture, *box), rtol=1e-5 if dtype == torch.float32 else 2e-7)

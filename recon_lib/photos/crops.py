@@ -4,6 +4,7 @@ A crop holds area means of the photo's pixels, taken in linear light; its camera
 is cut at the photo's border, so the crop may be stretched; the camera's two focal lengths account for that. Axes: B photos.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from recon_lib import camera, colour
 from recon_lib.camera import Cameras
 from recon_lib.photos import framing
-from recon_lib.photos.resample import area_means
+from recon_lib.photos.resample import area_means, area_means_on_device
 from recon_lib.progress import Progress, silent
 
 MARGIN = 0.1  # margin on each side of the object, as a share of its extent in the photo
@@ -30,15 +31,37 @@ class Photos:
     cameras: Cameras
 
 
-def crop_photos(images: tuple[np.ndarray, ...], cameras: Cameras, size: int, progress: Progress = silent) -> Photos:
-    """Crops `images` (H W 4 uint8, straight alpha, sRGB) to `size` x `size` pixels each."""
+def crop_photos(
+    images: tuple[np.ndarray, ...], cameras: Cameras, size: int, progress: Progress = silent, device: str = "cpu"
+) -> Photos:
+    """Crops `images` (H W 4 uint8, straight alpha, sRGB) to `size` x `size` pixels each, on a torch device.
+
+    On the CPU sums are float64 and in one fixed order; elsewhere they are the device's own.
+    """
     boxes = torch.tensor([framing.square_box(image[..., 3] / 255, MARGIN) for image in images])
+    on_device = camera.on_device(camera.cropped(cameras, boxes, size, size), device)
+    if device != "cpu":
+        return Photos(crops_on_device(images, boxes.tolist(), size, device), on_device)
     crops = []
     with ThreadPoolExecutor() as pool:
         for crop in pool.map(_crop, images, boxes.tolist(), [size] * len(images)):
             crops.append(crop)
             progress(len(crops) / len(images), "cropping photos")
-    return Photos(torch.stack(crops), camera.cropped(cameras, boxes, size, size))
+    return Photos(torch.stack(crops), on_device)
+
+
+def crops_on_device(
+    images: Sequence[np.ndarray], boxes: list[list[float]], size: int, device: str
+) -> Float[Tensor, "B {size} {size} 4"]:
+    """The parts of the images in their boxes (left, top, right, bottom), premultiplied and linear."""
+    table, out = colour.linear_table().to(device), torch.empty(len(images), size, size, 4, device=device)
+    for i, (image, (left, top, right, bottom)) in enumerate(zip(images, boxes, strict=True)):
+        x, y = int(left), int(top)
+        part = torch.from_numpy(image[y : int(np.ceil(bottom)), x : int(np.ceil(right))]).to(device)
+        alpha = part[..., 3:].float() / 255
+        rgba = torch.cat([table[part[..., :3].long()] * alpha, alpha], -1)
+        out[i] = area_means_on_device(rgba, (left - x, top - y, right - x, bottom - y), size, size)
+    return out
 
 
 def shrink(photos: Photos, times: int) -> Photos:
@@ -59,7 +82,7 @@ def own_size(images: tuple[np.ndarray, ...]) -> int:
     return int(np.ceil(np.median(sides) / MULTIPLE)) * MULTIPLE
 
 
-def _crop(image: np.ndarray, box: list[float], size: int) -> torch.Tensor:
+def _crop(image: np.ndarray, box: list[float], size: int) -> Tensor:
     left, top, right, bottom = box
     x, y = int(left), int(top)
     part = image[y : int(np.ceil(bottom)), x : int(np.ceil(right))]

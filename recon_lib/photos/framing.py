@@ -11,7 +11,8 @@ from recon_lib.camera import Cameras
 
 def mask_box(alpha: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "4"]:
     """The smallest box of whole pixels around the mask. The mask must not be empty."""
-    rows, columns = np.nonzero(alpha > 0.5)
+    inside = alpha > 0.5
+    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
 
 

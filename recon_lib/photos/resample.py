@@ -4,12 +4,14 @@ A picture is constant within each pixel: pixel (row i, column j) covers [j, j + 
 repeated, so a constant picture keeps its value to the last bit. A cell's value is the mean over the cell, whether that is
 larger or smaller than a pixel: photos are sharp, and interpolating between pixels would blur what is fitted to them.
 
-Products and sums are float64 in one fixed order on one thread. Axes: H W pixels, top row first; C channels.
+Products and sums of `area_means` are float64 in one fixed order on one thread. Axes: H W pixels, top row first; C channels.
 """
 
 import numpy as np
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float, Float32
 from scipy.sparse import csr_array
+from torch import Tensor
 
 BLOCK = 16  # rows of cells per block; only the pixels under one block are held in float64
 
@@ -30,6 +32,28 @@ def area_means(
         means = columns @ np.swapaxes(means, 0, 1).reshape(planes.shape[1], -1)
         out[start : start + BLOCK] = np.swapaxes(means.reshape(width, block.shape[0], *planes.shape[2:]), 0, 1)
     return out
+
+
+def area_means_on_device(
+    planes: Float[Tensor, "H W C"], box: tuple[float, float, float, float], width: int, height: int
+) -> Float[Tensor, "{height} {width} C"]:
+    """As `area_means`, on the picture's device and in its precision: products with dense matrices, which a GPU is made for."""
+    left, top, right, bottom = box
+    assert left < right and top < bottom and width > 0 and height > 0, (box, width, height)
+    rows = _dense_weights(planes.shape[0], top, bottom, height, planes)
+    columns = _dense_weights(planes.shape[1], left, right, width, planes)
+    means = rows @ planes.reshape(planes.shape[0], -1)
+    return columns @ means.reshape(height, *planes.shape[1:])
+
+
+def _dense_weights(pixels: int, low: float, high: float, cells: int, like: Tensor) -> Float[Tensor, "{cells} {pixels}"]:
+    """`_weights`, made in float64 and as precise as `like`."""
+    size, inner = (high - low) / cells, torch.arange(1, pixels, device=like.device, dtype=torch.float64)
+    far = inner.new_full((1,), torch.inf)  # a pixel at the border goes on outside
+    begin = low + size * torch.arange(cells, device=like.device, dtype=torch.float64)[:, None]
+    first, last = torch.cat([-far, inner]), torch.cat([inner, far])
+    shared = (torch.minimum(last, begin + size) - torch.maximum(first, begin)).clamp_min(0)
+    return (shared / shared.sum(1, keepdim=True)).to(like.dtype)
 
 
 def _weights(pixels: int, low: float, high: float, cells: int) -> csr_array:

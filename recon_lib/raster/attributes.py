@@ -1,6 +1,7 @@
-"""Kernels of `interpolate`: vertex attributes weighted by (u, v, 1 - u - v), and their gradients.
+"""Kernels of `interpolate` and `attributes_at`: vertex attributes weighted by (u, v, 1 - u - v), and their gradients.
 
-Tasks are (view, band of rows) as in `coverage`. Each task has its own sum, and the sums are added in the order of the tasks.
+Tasks are (view, band of rows) as in `coverage`, or runs of chosen pixels. Each task has its own sum, and the sums are added in
+the order of the tasks.
 """
 
 import numpy as np
@@ -8,6 +9,9 @@ from numba import prange
 
 from recon_lib.raster.coverage import BANDS
 from recon_lib.threads import parallel_kernel
+
+RUNS = 8  # tasks of `at_pixels_backward`
+CHUNK = 1024  # pixels per task of `at_pixels`
 
 
 @parallel_kernel
@@ -104,6 +108,51 @@ def interpolate_derivatives_backward(attr, rast, rast_db, faces, chosen, grad_da
                         partial[task, j, c] += g_dv
                         partial[task, k, c] -= g_du + g_dv
     return _sum_tasks(partial, attr.shape[0], needs_attr)
+
+
+@parallel_kernel
+def at_pixels(attr, flat, faces, index, out):
+    """Fills `out` (P A) with the attributes (V A) at the pixels `index` of `flat` (pixels 4); 0 where there is no face."""
+    for task in prange((len(index) + CHUNK - 1) // CHUNK):
+        for p in range(task * CHUNK, min((task + 1) * CHUNK, len(index))):
+            f = int(flat[index[p], 3]) - 1 if index[p] < len(flat) else -1
+            if f < 0:
+                for c in range(attr.shape[1]):
+                    out[p, c] = 0
+                continue
+            i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+            u, v = flat[index[p], 0], flat[index[p], 1]
+            for c in range(attr.shape[1]):
+                out[p, c] = u * attr[i, c] + v * attr[j, c] + (1 - u - v) * attr[k, c]
+
+
+@parallel_kernel
+def at_pixels_backward(attr, flat, faces, index, grad_out, needs_attr, grad_flat):
+    """Adds to `grad_flat`'s (u, v); returns the gradient to `attr`, or an empty array when not `needs_attr`.
+
+    No pixel is twice in `index`.
+    """
+    count, share = attr.shape[1], (len(index) + RUNS - 1) // RUNS
+    partial = np.zeros((RUNS if needs_attr else 0, attr.shape[0], count), attr.dtype)
+    for task in prange(RUNS):
+        for p in range(task * share, min((task + 1) * share, len(index))):
+            f = int(flat[index[p], 3]) - 1 if index[p] < len(flat) else -1
+            if f < 0:
+                continue
+            i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+            u, v = flat[index[p], 0], flat[index[p], 1]
+            gu, gv = attr.dtype.type(0), attr.dtype.type(0)
+            for c in range(count):
+                g = grad_out[p, c]
+                gu += g * (attr[i, c] - attr[k, c])
+                gv += g * (attr[j, c] - attr[k, c])
+                if needs_attr:
+                    partial[task, i, c] += u * g
+                    partial[task, j, c] += v * g
+                    partial[task, k, c] += (1 - u - v) * g
+            grad_flat[index[p], 0] += gu
+            grad_flat[index[p], 1] += gv
+    return _sum_tasks(partial, 1, needs_attr)
 
 
 @parallel_kernel

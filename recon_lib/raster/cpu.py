@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recon_lib import mesh
 from recon_lib.raster import attributes, checks, coverage, cubes, edges, sampling
+from recon_lib.raster.interface import Layers
 
 DEVICE = "cpu"  # torch's name of the device on which all tensors must lie
 
@@ -40,6 +41,14 @@ def interpolate(
         return out, rast.new_zeros(*rast.shape[:3], 0)
     chosen = np.arange(attr.shape[-1])[list(diff_attrs)]
     return out, _InterpolateDerivatives.apply(attr, rast, rast_db, faces.int(), chosen)
+
+
+def attributes_at(
+    rast: Float[Tensor, "N H W 4"], index: Int[Tensor, " P"], layers: Layers
+) -> tuple[Float[Tensor, "P _"], ...]:
+    """Of each layer the attributes at some pixels: P distinct indices into the flattened images, from N H W on of no pixel."""
+    flat = [part for attr, faces in layers for part in (attr, faces.int())]
+    return _AttributesAt.apply(rast, index, *flat)
 
 
 def texture(
@@ -129,6 +138,37 @@ class _Interpolate(torch.autograd.Function):
         return torch.from_numpy(grad_attr) if needs_attr else None, grad_rast, None
 
 
+class _AttributesAt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rast, index, *flat):
+        ctx.arrays = [_array(x) for x in (rast.reshape(-1, 4), index, *flat)]
+        ctx.shape, ctx.dtype = rast.shape, rast.dtype
+        ctx.set_materialize_grads(False)
+        pixels, chosen, *layers = ctx.arrays
+        found = []
+        for attr, faces in zip(layers[::2], layers[1::2], strict=True):
+            out = torch.empty(len(index), attr.shape[1], dtype=rast.dtype)
+            attributes.at_pixels(attr, pixels, faces, chosen, out.numpy())
+            found.append(out)
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        pixels, chosen, *layers = ctx.arrays
+        grad_rast = torch.zeros(ctx.shape, dtype=ctx.dtype)
+        grad_flat = grad_rast.reshape(-1, 4).numpy()
+        found: list[Tensor | None] = []
+        for k, grad in enumerate(grads):
+            needs_attr = ctx.needs_input_grad[2 + 2 * k]
+            grad_attr = None
+            if grad is not None:
+                grad_attr = attributes.at_pixels_backward(
+                    layers[2 * k], pixels, layers[2 * k + 1], chosen, _array(grad), needs_attr, grad_flat
+                )
+            found += [torch.from_numpy(grad_attr[0]) if needs_attr and grad_attr is not None else None, None]
+        return grad_rast, None, *found
+
+
 class _InterpolateDerivatives(torch.autograd.Function):
     @staticmethod
     def forward(ctx, attr, rast, rast_db, faces, chosen):
@@ -201,11 +241,15 @@ class _Texture(torch.autograd.Function):
             if is_cube:
                 outputs = np.zeros_like(where[1]), None, np.zeros_like(where[2])
                 cubes.sample_backward(flat, *where, ctx.index, grad, outputs[0], outputs[2])
+            elif ctx.mode == sampling.LINEAR:
+                (levels, points, *_), outputs = where, (np.zeros_like(where[1]), None, None)
+                size = levels[0, 1], levels[0, 2]
+                sampling.bilinear_backward_uv(flat, ctx.index, points, *size, ctx.boundary, grad, outputs[0])
             else:
                 outputs = np.zeros_like(where[1]), np.zeros_like(where[2]), np.zeros_like(where[4])
                 sampling.sample_backward_uv(texels, *where, grad, *outputs)
             grads[1:] = [
-                None if shape is None else torch.from_numpy(g).reshape(shape)
+                None if shape is None or g is None else torch.from_numpy(g).reshape(shape)
                 for g, shape in zip(outputs, shapes[1:], strict=True)
             ]
         return *grads, None, None, None, *grad_mips

@@ -22,7 +22,7 @@ MISSING = -(2**30)  # index of a missing tap; negative even after a cube's offse
 
 
 @njit(cache=True, error_model="numpy")
-def _on_face(x, y, z):
+def on_face(x, y, z):
     """Face, sc, tc and major of a direction."""
     ax, ay, az = abs(x), abs(y), abs(z)
     if ax >= ay and ax >= az:
@@ -33,8 +33,8 @@ def _on_face(x, y, z):
 
 
 @njit(cache=True, error_model="numpy")
-def _off_face(face, sc, tc, major):
-    """The inverse of `_on_face`, for directions and for their gradients."""
+def off_face(face, sc, tc, major):
+    """The inverse of `on_face`, for directions and for their gradients."""
     if face < 2:
         return (major, -tc, -sc) if face == 0 else (-major, -tc, sc)
     if face < 4:
@@ -49,7 +49,7 @@ def _texel_beyond(face, i, j, size, stride):
         return MISSING
     # In half texels. The step beyond the edge lands in the first row of the face across, half a texel from the edge.
     sc, tc = min(max(2 * i + 1 - size, -size), size), min(max(2 * j + 1 - size, -size), size)
-    face, sc, tc, _ = _on_face(*_off_face(face, sc, tc, size - 1))
+    face, sc, tc, _ = on_face(*off_face(face, sc, tc, size - 1))
     return face * stride + (tc + size - 1) // 2 * size + (sc + size - 1) // 2
 
 
@@ -75,7 +75,8 @@ def seams(levels):
 
 
 @njit(cache=True, error_model="numpy")
-def _is_direction(x, y, z):
+def is_direction(x, y, z):
+    """Whether a direction is finite and not zero; a lookup along any other is zero."""
     return np.isfinite(x) and np.isfinite(y) and np.isfinite(z) and (x != 0 or y != 0 or z != 0)
 
 
@@ -100,6 +101,40 @@ def _without_corner(d0, d1, d2, d3, t0, t1, t2, t3, mean):
     )
 
 
+@njit(cache=True, error_model="numpy")
+def taps(table, start, size, face, s, t, nearest):
+    """The four taps around (s, t) of a face, each 0 to 1, and how many texels to the right and downwards it is from the first.
+
+    The level of `size` texels along a side begins at `start` of `table` (see `seams`).
+    """
+    x, y = s * size + 0.5, t * size + 0.5  # in texels from the centre of the border's corner
+    if nearest:
+        x, y = np.floor(min(x + 0.5, size)), np.floor(min(y + 0.5, size))
+    i, j = int(x), int(y)
+    at = start + (face * (size + 2) + j) * (size + 2) + i
+    return table[at], table[at + 1], table[at + size + 2], table[at + size + 3], x - i, y - j
+
+
+@njit(cache=True, error_model="numpy")
+def weights(share, fx, fy, t0, t1, t2, t3):
+    """The taps' weights in a lookup to which their level contributes `share`."""
+    low = share * fy
+    w1, w3 = (share - low) * fx, low * fx
+    w0, w2 = share - low - w1, low - w3
+    if t0 < 0 or t1 < 0 or t2 < 0 or t3 < 0:
+        w0, w1, w2, w3 = _without_corner(w0, w1, w2, w3, t0, t1, t2, t3, False)
+    return w0, w1, w2, w3
+
+
+@njit(cache=True, error_model="numpy")
+def slopes(d0, d1, d2, d3, fx, fy, t0, t1, t2, t3):
+    """What the taps' values d0 to d3 are at a place between them, and how that changes per texel to the right and downwards."""
+    if t0 < 0 or t1 < 0 or t2 < 0 or t3 < 0:
+        d0, d1, d2, d3 = _without_corner(d0, d1, d2, d3, t0, t1, t2, t3, True)
+    right, down, bend = d1 - d0, d2 - d0, d3 - d2 - d1 + d0
+    return d0 + fx * right + fy * (down + fx * bend), right + fy * bend, down + fx * bend
+
+
 @parallel_kernel
 def sample(texels, count, levels, table, starts, directions, bias, mode, index, weight, out):
     """Fills `index` and `weight` (P x 4, or P x 8 for two levels) with each pixel's taps, and `out` (P C) with their sums.
@@ -111,28 +146,18 @@ def sample(texels, count, levels, table, starts, directions, bias, mode, index, 
     for task in prange((pixels + CHUNK - 1) // CHUNK):
         for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):
             x, y, z = directions[p, 0], directions[p, 1], directions[p, 2]
-            if not _is_direction(x, y, z):
+            if not is_direction(x, y, z):
                 index[p], weight[p] = MISSING, 0
                 continue
-            face, sc, tc, major = _on_face(x, y, z)
+            face, sc, tc, major = on_face(x, y, z)
             s, t = 0.5 + 0.5 * (sc / major), 0.5 + 0.5 * (tc / major)
             lower, mix, _ = _level(bias, p, levels, mode)
             base = p // share_of * 6 * stride
             for step in range(index.shape[1] // 4):
                 share, k = mix if step else 1 - mix, 4 * step
                 size = levels[lower + step, 1]
-                x, y = s * size + 0.5, t * size + 0.5  # in texels from the centre of the border's corner
-                if mode == sampling.NEAREST:
-                    x, y = np.floor(min(x + 0.5, size)), np.floor(min(y + 0.5, size))
-                i, j = int(x), int(y)
-                fx, fy = x - i, y - j
-                at = starts[lower + step] + (face * (size + 2) + j) * (size + 2) + i
-                t0, t1, t2, t3 = table[at], table[at + 1], table[at + size + 2], table[at + size + 3]
-                low = share * fy
-                w1, w3 = (share - low) * fx, low * fx
-                w0, w2 = share - low - w1, low - w3
-                if t0 < 0 or t1 < 0 or t2 < 0 or t3 < 0:
-                    w0, w1, w2, w3 = _without_corner(w0, w1, w2, w3, t0, t1, t2, t3, False)
+                t0, t1, t2, t3, fx, fy = taps(table, starts[lower + step], size, face, s, t, mode == sampling.NEAREST)
+                w0, w1, w2, w3 = weights(share, fx, fy, t0, t1, t2, t3)
                 weight[p, k], weight[p, k + 1], weight[p, k + 2], weight[p, k + 3] = w0, w1, w2, w3
                 index[p, k], index[p, k + 1] = base + t0, base + t1
                 index[p, k + 2], index[p, k + 3] = base + t2, base + t3
@@ -175,9 +200,9 @@ def sample_backward(texels, levels, directions, bias, mode, index, grad_out, gra
             for c in range(texels.shape[1]):
                 used |= grad_out[p, c] != 0
             x, y, z = directions[p, 0], directions[p, 1], directions[p, 2]
-            if not used or not _is_direction(x, y, z):
+            if not used or not is_direction(x, y, z):
                 continue
-            face, sc, tc, major = _on_face(x, y, z)
+            face, sc, tc, major = on_face(x, y, z)
             sc, tc = sc / major, tc / major
             lower, mix, inside = _level(bias, p, levels, mode)
             g_sc, g_tc, g_level = 0.0, 0.0, 0.0
@@ -194,15 +219,12 @@ def sample_backward(texels, levels, directions, bias, mode, index, grad_out, gra
                     d1 += g * texels[max(t1, 0), c]
                     d2 += g * texels[max(t2, 0), c]
                     d3 += g * texels[max(t3, 0), c]
-                if t0 < 0 or t1 < 0 or t2 < 0 or t3 < 0:
-                    d0, d1, d2, d3 = _without_corner(d0, d1, d2, d3, t0, t1, t2, t3, True)
-                right, down, bend = d1 - d0, d2 - d0, d3 - d2 - d1 + d0
-                g_sc += share * 0.5 * size * (right + fy * bend)
-                g_tc += share * 0.5 * size * (down + fx * bend)
-                value = d0 + fx * right + fy * (down + fx * bend)
+                value, right, down = slopes(d0, d1, d2, d3, fx, fy, t0, t1, t2, t3)
+                g_sc += share * 0.5 * size * right
+                g_tc += share * 0.5 * size * down
                 g_level += value if step else -value
             g_major = -(g_sc * sc + g_tc * tc)
-            gx, gy, gz = _off_face(face, g_sc / major, g_tc / major, g_major / major)
+            gx, gy, gz = off_face(face, g_sc / major, g_tc / major, g_major / major)
             grad_directions[p, 0], grad_directions[p, 1], grad_directions[p, 2] = gx, gy, gz
             if inside:
                 grad_bias[p] = g_level

@@ -8,6 +8,7 @@ but the first of several maps, the values, too. With boundary "zero", the gradie
 
 import threading
 from functools import cache
+from itertools import groupby
 
 import nvdiffrast.torch as dr
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon_lib.raster import checks
+from recon_lib.raster.interface import Layers
 
 DEVICE = "cuda"  # torch's name of the device on which all tensors must lie
 
@@ -48,6 +50,20 @@ def interpolate(
     if not diff_attrs:
         return dr.interpolate(attr, rast, index)[0], rast.new_zeros(*rast.shape[:3], 0)
     return dr.interpolate(attr, rast, index, rast_db=rast_db.contiguous(), diff_attrs=list(diff_attrs))
+
+
+def attributes_at(
+    rast: Float[Tensor, "N H W 4"], index: Int[Tensor, " P"], layers: Layers
+) -> tuple[Float[Tensor, "P _"], ...]:
+    """As `cpu.attributes_at`. Neighbours of the same faces are interpolated together."""
+    chosen = index.clamp_max(rast[..., 0].numel() - 1)
+    found: list[Tensor] = []
+    for _, group in groupby(layers, key=lambda layer: id(layer[1])):
+        attrs, (faces, *_) = zip(*group, strict=True)
+        pixels = dr.interpolate(torch.cat(attrs, -1)[None], rast.contiguous(), _indices(faces))[0]
+        widths = [attr.shape[-1] for attr in attrs]
+        found += pixels.reshape(-1, sum(widths)).index_select(0, chosen).split(widths, -1)
+    return tuple(found)
 
 
 def texture(

@@ -1,13 +1,18 @@
 """The interface of the four operations, which the modules `cpu` and `cuda` both implement.
 
+`attributes_at` is `interpolate` at some pixels only.
+
 Only types stand here; `raster/__init__.py` says what the operations mean. Axes are the same, and D derivatives, S texels along
 a cube map's side.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+Layers = Sequence[tuple[Float[Tensor, "_ _"], Int[Tensor, "_ 3"]]]  # vertex attributes with their faces
 
 
 @runtime_checkable
@@ -24,6 +29,10 @@ class Rasteriser(Protocol):
         self, attr: Float[Tensor, "M V A"], rast: Float[Tensor, "N H W 4"], faces: Int[Tensor, "F 3"],
         rast_db: Float[Tensor, "N H W 4"] | None = None, diff_attrs: tuple[int, ...] = (),
     ) -> tuple[Float[Tensor, "N H W A"], Float[Tensor, "N H W D"]]: ...  # fmt: skip
+
+    def attributes_at(
+        self, rast: Float[Tensor, "N H W 4"], index: Int[Tensor, " P"], layers: Layers
+    ) -> tuple[Float[Tensor, "P _"], ...]: ...
 
     def texture(
         self, tex: Float[Tensor, "M TH TW C"] | Float[Tensor, "M 6 S S C"],

@@ -182,19 +182,46 @@ def gather(texels, index, weight, out):
 @parallel_kernel
 def scatter(grad_out, index, weight, grad):
     """The transpose of `gather`: adds to `grad` (M * texels, C)."""
-    channels = grad_out.shape[1]
-    for owner in prange(OWNERS):
-        for p in range(len(index)):
+    pixels, channels = grad_out.shape
+    owners = np.zeros(pixels, np.uint8)  # bit k is set if task k owns some tap of the pixel
+    for task in prange((pixels + CHUNK - 1) // CHUNK):
+        for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):
             used = False
             for c in range(channels):
                 used |= grad_out[p, c] != 0
-            if not used:
+            for tap in range(index.shape[1] if used else 0):
+                if index[p, tap] >= 0:
+                    owners[p] |= 1 << (index[p, tap] >> OWNED_BITS & (OWNERS - 1))
+    for owner in prange(OWNERS):
+        for p in range(pixels):
+            if not owners[p] >> owner & 1:
                 continue
             for tap in range(index.shape[1]):
                 t = index[p, tap]
                 if t >= 0 and t >> OWNED_BITS & (OWNERS - 1) == owner:
                     for c in range(channels):
                         grad[t, c] += weight[p, tap] * grad_out[p, c]
+
+
+@parallel_kernel
+def bilinear_backward_uv(texels, index, uv, height, width, boundary, grad_out, grad_uv):
+    """`sample_backward_uv` for one level: fills the gradient to (u, v), zero on entry; `index` holds the taps in `texels`."""
+    pixels = len(uv)
+    for task in prange((pixels + CHUNK - 1) // CHUNK):
+        for p in range(task * CHUNK, min((task + 1) * CHUNK, pixels)):
+            _, _, fx, fy, moves_x, moves_y = _taps(uv[p, 0], uv[p, 1], height, width, boundary, False)
+            t0, t1, t2, t3 = index[p, 0], index[p, 1], index[p, 2], index[p, 3]
+            d0, d1, d2, d3 = 0.0, 0.0, 0.0, 0.0  # the loss per unit of each tap's weight
+            for c in range(texels.shape[1]):
+                g = grad_out[p, c]
+                d0 += g * texels[max(t0, 0), c]
+                d1 += g * texels[max(t1, 0), c]
+                d2 += g * texels[max(t2, 0), c]
+                d3 += g * texels[max(t3, 0), c]
+            d0, d1 = 0.0 if t0 < 0 else d0, 0.0 if t1 < 0 else d1
+            d2, d3 = 0.0 if t2 < 0 else d2, 0.0 if t3 < 0 else d3
+            grad_uv[p, 0] = ((1 - fy) * (d1 - d0) + fy * (d3 - d2)) * moves_x * width
+            grad_uv[p, 1] = ((1 - fx) * (d2 - d0) + fx * (d3 - d1)) * moves_y * height
 
 
 @parallel_kernel

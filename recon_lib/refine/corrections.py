@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon_lib.camera import Cameras
-from recon_lib.refine.memory import recall, remember
+from recon_lib.refine.adam import Adam
 from recon_lib.render import Views
 
 GAIN = 0.5  # largest natural logarithm of a gain: 0.61 to 1.65
@@ -69,8 +69,8 @@ class Corrections:
             self.turn, self.reach = torch.full_like(distance, RADIANS), SHIFT * distance
         else:  # the corner of both boxes is then just within the bound
             self.turn, self.reach = pixels / self.focal / 8, pixels / self.focal * 0.45
-        moved = list(self._moved().values())
-        self.adam = torch.optim.Adam(moved, lr=RATE, fused=True) if moved else None
+        moved = {name: part for name, part in (("gain", self.gain), ("pose", self.pose)) if part.requires_grad}
+        self.adam = Adam(moved) if moved else None
 
     def brightened(self, rgba: Float[Tensor, "B H W 4"], chosen: Tensor) -> Float[Tensor, "B H W 4"]:
         """Renderings with the exposure and white balance of the chosen photos."""
@@ -112,25 +112,21 @@ class Corrections:
 
     def forget(self) -> None:
         if self.adam:
-            self.adam.zero_grad()
+            self.adam.forget()
 
     def step(self, rate: float) -> None:
         """One step of Adam at a share of its rate."""
         if self.adam:
-            self.adam.param_groups[0]["lr"] = RATE * rate
-            self.adam.step()
+            self.adam.step(dict.fromkeys(self.adam.parameters, RATE * rate))
 
     def tensors(self) -> dict[str, Tensor]:
         """The corrections and what Adam remembers of them; empty where nothing is corrected."""
-        return remember(self.adam, self._moved()) if self.adam else {}
+        return self.adam.tensors() if self.adam else {}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Takes over what `tensors` gave."""
         if self.adam:
-            recall(self.adam, self._moved(), tensors)
-
-    def _moved(self) -> dict[str, Tensor]:
-        return {name: part for name, part in (("gain", self.gain), ("pose", self.pose)) if part.requires_grad}
+            self.adam.load(tensors)
 
     @torch.no_grad()
     def told(self) -> Told:

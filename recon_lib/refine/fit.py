@@ -11,6 +11,7 @@ Axes: B photos, P covered pixels, L losses.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -25,18 +26,20 @@ from recon_lib.photos import crops
 from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import losses
+from recon_lib.refine.adam import Adam
 from recon_lib.refine.config import BATCH, FitConfig
 from recon_lib.refine.controls import Controls, PhotoOrder
 from recon_lib.refine.corrections import NOTHING, Corrections
 from recon_lib.refine.large_steps import Preconditioner, UniformAdam
-from recon_lib.refine.memory import recall, remember
-from recon_lib.render import Covered, Views
+from recon_lib.refine.measured import Batch, Fixed, Measured, Recorded, measure
+from recon_lib.render import Views
 
 LOSSES = ("loss", "colour", "alpha", "smooth", "occlusion", "white", "laplacian")
 SMOOTH_REACH = 2.0  # texels; standard deviation of the distance to the place that is compared
 STRAY = 2.0  # radii from the centre that a vertex may reach before the depth planes cut it off
 MARGIN = 1.25  # pixel slots allocated per step on a GPU, divided by the covered pixels of the largest masks
 CHECK_EVERY = 25  # steps on a GPU between two checks that all numbers are finite
+RECORD_AFTER = 30  # steps on a GPU before they are recorded, which takes as long as saves some twenty of them
 
 
 class FitState(NamedTuple):
@@ -81,13 +84,14 @@ def fit(
     before = int(begun.inside["order.taken"]) if begun else first * batch
     order = PhotoOrder(len(photos.cameras), config.seed, device, config.steps * batch, before)
     shown, smaller = photos, 1
-    seen, room = views(photos), _room(photos, batch) if device.type == "cuda" else None
-    topology, edges = raster.topology(start.faces), meshes.edges(start.faces)
+    seen, edges = views(photos), meshes.edges(start.faces)
+    fixed = Fixed(raster, raster.topology(start.faces), _room(photos, batch) if device.type == "cuda" else None)
+    recorded = Recorded() if fixed.room and start.light is not None and not corrected.adam else None
     smooth = Preconditioner(start, config.smoothness)
     u = smooth.to_differential(start.verts).requires_grad_(True)
     mesh = _make_trainable(start)
     moves = _Movers(u, mesh, config)
-    finite, none = torch.ones((), dtype=torch.bool, device=device), torch.zeros((), device=device)
+    none, background = torch.zeros((), device=device), losses.random_colours(generator)
     height, width = start.texture.shape[:2]
     reach = torch.tensor([SMOOTH_REACH / width, SMOOTH_REACH / height], device=device)
 
@@ -112,18 +116,20 @@ def fit(
         ):
             batch, smaller = now
             shown = crops.shrink(photos, smaller)
-            seen, room = views(shown), _room(shown, batch) if room else None
+            seen, fixed = views(shown), fixed._replace(room=_room(shown, batch) if fixed.room else None)
         if controls.lr_vertex > 0 and not verts.requires_grad:
             verts = smooth.to_verts(u)
         mesh = replace(mesh, verts=verts)
         chosen = order.take(batch)
         view = corrected.views(select_views(seen, chosen), chosen)
-        rendering = render.surfaces(mesh, view, raster, topology, room, aside=aside if controls.w_smooth else None)
-        rgba = corrected.brightened(rendering.rgba, chosen)
-        pixels, true = rgba.reshape(-1, 4), shown.rgba[chosen].reshape(-1, 4)
-        colour, alpha = image_losses(pixels, true, room is None, generator)
-        terms = {"colour": (1.0, colour), "alpha": (controls.w_alpha, alpha)}
-        terms |= _material_terms(mesh, rendering.covered, controls, config.w_occlusion)
+        shot = Batch(shown.rgba.index_select(0, chosen), view.eye, *render.rasterised(mesh, view, raster))
+        drawn = aside if controls.w_smooth else None, background
+        if recorded and step - first > RECORD_AFTER:
+            found = recorded(mesh, shot, fixed, *drawn)
+        else:
+            found = measure(mesh, shot, fixed, *drawn, partial(corrected.brightened, chosen=chosen))
+        terms = {"colour": (1.0, found.colour), "alpha": (controls.w_alpha, found.alpha)}
+        terms |= _material_terms(mesh, found, controls, config.w_occlusion)
         if config.w_laplacian:
             terms["laplacian"] = (
                 config.w_laplacian * max(0.0, 1 - step / config.steps),
@@ -135,11 +141,12 @@ def fit(
         moves.forget()
         corrected.forget()
         loss.backward()
-        finite &= moves.finite(loss)
         is_asked = device.type == "cpu" or step % CHECK_EVERY == 0
-        if room and is_asked and rendering.covered.pixel[-1] < shown.rgba[chosen, ..., 0].numel():
-            room = int(MARGIN * room)  # all slots were taken, so some pixels may have been dropped
-        if is_asked and not finite:
+        if fixed.room and is_asked and found.last < shot.target[..., 0].numel():
+            fixed = fixed._replace(
+                room=int(MARGIN * fixed.room)
+            )  # all slots were taken, so some pixels may have been dropped
+        if is_asked and not moves.finite(loss):
             raise FloatingPointError(_describe_not_finite(step, loss, controls))
         rate = min(1, (step - first) / max(config.warmup, 1)) * config.decay ** min(1, step / config.steps)
         moves.step(rate, controls)
@@ -196,23 +203,22 @@ class _Movers:
         self.units = {"texture": 1.0}  # what a rate of 1 is worth
         if mesh.light is not None:
             self.units |= {"material": 1.0, "light": mesh.light.detach().mean().item()}
-        self.adam = torch.optim.Adam([{"params": [_leaf(mesh, name)], "name": name} for name in self.units], fused=True)
+        self.adam = Adam({name: _leaf(mesh, name) for name in self.units})
 
     def forget(self) -> None:
         self.u.grad = None
-        self.adam.zero_grad()
+        self.adam.forget()
 
     def finite(self, loss: Tensor) -> Tensor:
         """Whether loss and gradients are finite, without waiting for the device: a sum is not finite if a term is not."""
-        grads = [p.grad for group in self.adam.param_groups for p in group["params"]]
-        total = loss.detach() + sum(grad.sum() for grad in grads)
+        total = loss.detach() + sum(parameter.grad.sum() for parameter in self.adam.parameters.values())
         return torch.isfinite(total if self.u.grad is None else total + self.u.grad.sum())
 
     def tensors(self) -> dict[str, Tensor]:
         """All parameters, what the optimisers remember, and the units that the start decided."""
         found = {f"vertex.{name}": torch.as_tensor(getattr(self.vertex, name)) for name in ("first", "second", "count")}
         found |= {f"{name}.unit": torch.tensor(unit, dtype=torch.float64) for name, unit in self.units.items()}
-        return found | {"vertex.value": self.u} | remember(self.adam, self._leaves())
+        return found | {"vertex.value": self.u} | self.adam.tensors()
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -221,10 +227,7 @@ class _Movers:
         self.vertex.first, self.vertex.second = (tensors[f"vertex.{n}"].to(self.u.device) for n in ("first", "second"))
         self.vertex.count = int(tensors["vertex.count"])
         self.units = {name: tensors[f"{name}.unit"].item() for name in self.units}
-        recall(self.adam, self._leaves(), tensors)
-
-    def _leaves(self) -> dict[str, Tensor]:
-        return {name: _leaf(self.mesh, name) for name in self.units}
+        self.adam.load(tensors)
 
     @torch.no_grad()
     def step(self, rate: float, controls: Controls) -> None:
@@ -233,9 +236,7 @@ class _Movers:
             per_photo = (controls.photos_per_step(self.u.device) / BATCH["cpu"]) ** 0.5
             self.vertex.step(controls.lr_vertex * per_photo * rate)
         asked = {"texture": controls.lr_texture, "material": controls.lr_material, "light": controls.lr_light}
-        for group in self.adam.param_groups:
-            group["lr"] = rate * (asked[group["name"]] * self.units[group["name"]])
-        self.adam.step()
+        self.adam.step({name: rate * (asked[name] * unit) for name, unit in self.units.items()})
         self.mesh.texture.clamp_(0, 1)
         if self.mesh.light is not None:
             self.mesh.material.occlusion_roughness_metallic.clamp_(0, 1)
@@ -243,38 +244,15 @@ class _Movers:
             self.mesh.light.clamp_min_(0)
 
 
-def image_losses(
-    rgba: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"], only_shown: bool, generator: torch.Generator
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The colour loss and the alpha loss, both means over all pixels.
-
-    `only_shown` computes only pixels that are not empty in both images; that saves work, but counting them makes a GPU
-    synchronise. `generator` gives the random backgrounds.
-    """
-    share = 1.0
-    if only_shown:
-        shown = ((rgba[:, 3] > 0) | (target[:, 3] > 0)).nonzero()[:, 0]
-        share = len(shown) / len(rgba)
-        rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
-    rgba, target = rgba.T.contiguous(), target.T.contiguous()  # torch sums over planes faster
-    background = torch.rand(3, rgba.shape[1], generator=generator, device=rgba.device)
-    colour = losses.log_l1(_blend_over(rgba, background), _blend_over(target, background))
-    return share * colour, share * losses.squared(rgba[3], target[3])
-
-
-def _blend_over(rgba: Float[Tensor, "4 P"], background: Float[Tensor, "3 P"]) -> Float[Tensor, "3 P"]:
-    return rgba[:3] + (1 - rgba[3:]) * background
-
-
-def _material_terms(mesh: Mesh, covered: Covered, controls: Controls, w_occlusion: float) -> dict:
+def _material_terms(mesh: Mesh, found: Measured, controls: Controls, w_occlusion: float) -> dict:
     """Name to (weight, value) of the terms that keep material and light plausible; empty for an unlit mesh."""
     if mesh.light is None:
         return {}
     terms = {}
     if controls.w_smooth:
-        terms["smooth"] = controls.w_smooth, covered.material_difference
+        terms["smooth"] = controls.w_smooth, found.smooth
     if w_occlusion:
-        terms["occlusion"] = w_occlusion, 1 - covered.material.values[:, 0].mean()
+        terms["occlusion"] = w_occlusion, found.occlusion
     if controls.w_white:
-        terms["white"] = controls.w_white, losses.whiteness(mesh.light)
+        terms["white"] = controls.w_white, found.white
     return terms

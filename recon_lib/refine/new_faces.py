@@ -18,6 +18,7 @@ from recon_lib.photos.crops import Photos
 from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit, losses
+from recon_lib.refine.adam import Adam
 from recon_lib.refine.config import BATCH, IsosurfaceConfig
 from recon_lib.refine.controls import PhotoOrder
 from recon_lib.refine.large_steps import UniformAdam
@@ -109,24 +110,20 @@ class _Movers:
 
     def __init__(self, surface: Isosurface, worn: MaterialAndLight, config: IsosurfaceConfig):
         self.surface, self.config = surface, config
-        rates = (
-            (surface.offsets, config.lr_grid), (surface.weights, config.lr_grid), (worn.volume, config.lr_material),
-            (worn.light, config.lr_light * worn.radiance.item()),
-        )  # fmt: skip
-        self.adam = torch.optim.Adam([{"params": [p], "lr": rate, "rate": rate} for p, rate in rates], fused=True)
+        parts = {"offsets": surface.offsets, "weights": surface.weights, "volume": worn.volume, "light": worn.light}
+        rates = config.lr_grid, config.lr_grid, config.lr_material, config.lr_light * worn.radiance.item()
+        self.adam, self.rates = Adam(parts), dict(zip(parts, rates, strict=True))
         # Plain Adam would take equally large steps where only the regulariser has a gradient and where a silhouette has.
         self.move_sdf = UniformAdam(surface.sdf)
 
     def step(self, loss: Tensor, share: float) -> None:
         """Takes one step against the gradient of the loss, at the given share of the rates."""
-        self.adam.zero_grad()
+        self.adam.forget()
         self.surface.sdf.grad = None
         loss.backward()
         self.surface.sdf.grad = self.surface.smooth(self.surface.sdf.grad)
         self.move_sdf.step(self.config.lr_sdf * share)
-        for group in self.adam.param_groups:
-            group["lr"] = group["rate"] * share
-        self.adam.step()
+        self.adam.step({name: rate * share for name, rate in self.rates.items()})
         with torch.no_grad():
             self.surface.sdf.clamp_(-3, 3)
 
@@ -158,7 +155,7 @@ def fit_isosurface(
         body = Mesh(body.verts, body.faces, light=worn.light)
         rendering = render.surfaces(body, fit.select_views(seen, chosen), raster, material=worn.at, aside=aside)
         pixels, true = rendering.rgba.reshape(-1, 4), photos.rgba[chosen].reshape(-1, 4)
-        colour, alpha = fit.image_losses(pixels, true, True, generator)
+        colour, alpha = losses.of_images(pixels, true, True, losses.random_colours(generator))
         sign = dmtet.sign_change_bce(surface.sdf, surface.grid.edges)
         w_sdf = config.w_sdf * max(0.05, 1 - 0.95 * 4 * step / config.steps)
         loss = colour + config.w_alpha * alpha + w_sdf * sign + config.w_smooth * rendering.covered.material_difference

@@ -113,8 +113,7 @@ def prepare(
     threads.one_torch_thread()
     T_unit_world = frames.unit_frame(mesh.verts)
     size = min(photo_size, crops.own_size(images))
-    photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), size, progress)
-    photos = crops.Photos(photos.rgba.to(raster.DEVICE), camera.on_device(photos.cameras, raster.DEVICE))
+    photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), size, progress, raster.DEVICE)
     shown, validation = split_for_validation(photos)
     given = placement.transform(mesh, T_unit_world)
     if given.texture is None:

@@ -19,7 +19,7 @@ from recon_lib.shading import cubemap, ggx
 SMALLEST = 4  # texels per side of the last level, which is for roughness 1
 IRRADIANCE_SIZE = 8  # texels per side of the irradiance
 SUBSAMPLES = 2  # directions per texel side when an operator is made
-MIRROR = 0.08  # roughness of level 0
+MIRROR = 0.08  # roughness of level 0; from there to 1 at the last level, the levels' roughness goes up evenly
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,6 @@ class Operators:
     """The matrices that turn a cube map of one size into a `Light`. `table` is `ggx.split_sum_table`."""
 
     size: int  # texels per side
-    roughness: Float[Tensor, " K"]  # of each level
     specular: tuple[Tensor, ...]  # per level from 1 on, 6RR x 6RR for a level of R texels per side
     diffuse: Float[Tensor, "D D"]
     table: Float[Tensor, "R V 2"]
@@ -38,7 +37,6 @@ class Light(NamedTuple):
 
     specular: tuple[Tensor, ...]  # cube maps, 6 R R 3 each, every one half the size of the one before
     irradiance: Float[Tensor, "6 R R 3"]  # divided by pi: the radiance of a white diffuse surface
-    roughness: Float[Tensor, " K"]  # of each level of `specular`
     table: Float[Tensor, "R V 2"]
 
 
@@ -57,7 +55,7 @@ def operators(size: int, device: str | torch.device = "cpu") -> Operators:
         for n, r in zip(sizes[1:], roughness[1:], strict=True)
     )
     diffuse = _make_operator(IRRADIANCE_SIZE, lambda cos: cos, device)
-    return Operators(size, torch.tensor(roughness, device=device), specular, diffuse, ggx.split_sum_table(device))
+    return Operators(size, specular, diffuse, ggx.split_sum_table(device))
 
 
 def of_cube(cube: Float[Tensor, "6 S S 3"]) -> Light:
@@ -74,7 +72,7 @@ def prefilter(cube: Float[Tensor, "6 S S 3"], operators: Operators) -> Light:
         if levels.shape[1] == IRRADIANCE_SIZE:
             irradiance = (operators.diffuse @ levels.reshape(-1, 3)).reshape(levels.shape)
     assert irradiance is not None
-    return Light(tuple(specular), irradiance, operators.roughness, operators.table)
+    return Light(tuple(specular), irradiance, operators.table)
 
 
 def _make_operator(size: int, lobe, device) -> Tensor:

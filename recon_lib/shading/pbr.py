@@ -1,6 +1,7 @@
 """The light that metallic-roughness surfaces (glTF 2.0, appendix B) send to the eye under prefiltered environment light.
 
 Vectors and colours are planar, 3 P, because torch sums over three planes several times faster than over a last axis of three.
+`radiance` takes and gives points, P 3. `pbr_cpu` has it again for the CPU, in one kernel.
 """
 
 import torch
@@ -8,10 +9,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.shading.environment import Light
+from recon_lib.shading.environment import MIRROR, Light
 
 DIELECTRIC_F0 = 0.04
 GRAZING = 0.1  # a shading normal is bent towards the viewer until n.v is at least this
+
+
+def radiance(
+    smooth: Float[Tensor, "P 3"], towards: Float[Tensor, "P 3"], base_colour: Float[Tensor, "P 3"],
+    values: Float[Tensor, "P 6"], light: Light, raster: Rasteriser,
+) -> Float[Tensor, "P 3"]:  # fmt: skip
+    """The linear radiance of points towards the eye.
+
+    `smooth` are the surface's normals and `towards` vectors to the eye, of any length; `values` are `Material.values`.
+    """
+    to_eye = _unit(towards.T.contiguous())
+    orm, offset = values.T.contiguous().split(3)
+    normal = shading_normals(smooth.T.contiguous(), offset, to_eye)
+    return shade(base_colour.T.contiguous(), orm, normal, to_eye, light, raster).T
 
 
 def shading_normals(
@@ -45,9 +60,8 @@ def specular_light(
     light: Light, direction: Float[Tensor, "3 P"], roughness: Float[Tensor, " P"], raster: Rasteriser
 ) -> Float[Tensor, "3 P"]:
     """The light that a GGX lobe of the given roughness gathers around `direction`, interpolated between texels and levels."""
-    level = torch.zeros_like(roughness)
-    for low, high in zip(light.roughness[:-1], light.roughness[1:], strict=True):
-        level = level + ((roughness - low) / (high - low)).clamp(0, 1)
+    top = len(light.specular) - 1
+    level = ((roughness - MIRROR) * (top / (1 - MIRROR))).clamp(0, top)
     base, *mip = (cube[None] for cube in light.specular)
     seen = raster.texture(
         base, direction.T[None, None], mip_level_bias=level[None, None], mip=mip,

@@ -20,14 +20,16 @@ from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import unseen, uv
 
 VALIDATED_AT_ONCE = 4  # photos per rendering
+GATHERED_AT_ONCE = {"cpu": 1, "cuda": 16}  # the same
 SSIM_WINDOW = 7  # pixels along its side
+PIECES = {"cpu": 1, "cuda": 8}  # cut at the same time where everything else is done before they are
 LEAST_WEIGHT = 1e-3  # pixels; a texel that is shown by less counts as unseen
 
 
 def paint(mesh: Mesh, photos: Photos, texture_size: int, raster: Rasteriser, progress: Progress) -> Mesh:
     """Unwraps a mesh and gives it the photos' mean colours as its texture; the result is on the rasteriser's device."""
     progress(0.5, "unwrapping")
-    uvs, uv_faces, shape = uv.unwrap(mesh.verts.cpu(), mesh.faces.cpu(), texture_size)
+    uvs, uv_faces, shape = uv.unwrap(mesh.verts.cpu(), mesh.faces.cpu(), texture_size, PIECES[raster.DEVICE])
     blank = meshes.on_device(replace(mesh, uvs=uvs, uv_faces=uv_faces, texture=torch.zeros(*shape, 3)), raster.DEVICE)
     progress(0.9, "projecting photos")
     done = replace(blank, texture=project_photos(blank, photos, raster))
@@ -55,10 +57,12 @@ def _gather(
 ) -> Float[Tensor, "TH TW C"]:
     """Spreads each opaque pixel's values over the texels that it shows, by its weights of lookup, and sums over the photos."""
     total = mesh.texture.new_zeros(*mesh.texture.shape[:2], values.shape[-1])
-    for i in range(len(photos.cameras)):
+    at_once = GATHERED_AT_ONCE[raster.DEVICE]
+    for first in range(0, len(photos.cameras), at_once):
+        some = slice(first, first + at_once)
         weight = torch.zeros_like(total).requires_grad_(True)
-        looked_up = render.lookup(replace(mesh, texture=weight), photos.cameras[[i]], raster)
-        (looked_up * values[[i]] * (photos.rgba[[i], ..., 3:] > 0.99)).sum().backward()
+        looked_up = render.lookup(replace(mesh, texture=weight), photos.cameras[some], raster)
+        (looked_up * values[some] * (photos.rgba[some, ..., 3:] > 0.99)).sum().backward()
         total += weight.grad
     return total
 

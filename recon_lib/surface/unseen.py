@@ -43,16 +43,17 @@ def fill(mesh: Mesh, texels: Float[Tensor, "H W C"], seen: Bool[Tensor, "H W"], 
 def _of_vertices(mesh: Mesh, texels: Tensor, rast: Tensor, known: Tensor) -> Float[Tensor, "V C"]:
     """The mean of the known texels on the faces around each vertex, by barycentric weight; harmonic where there are none."""
     count = len(mesh.verts)
-    corners = mesh.faces.long()[rast[0, ..., 3][known].long() - 1].cpu().numpy()
-    u, v = rast[0, ..., :2][known].double().cpu().unbind(-1)
-    weights = torch.stack([u, v, 1 - u - v], -1).numpy()
-    pixel = np.repeat(np.arange(len(corners)), 3)
-    splat = scipy.sparse.csr_array((weights.ravel(), (corners.ravel(), pixel)), shape=(count, len(corners)))
-    total = splat @ texels[known].double().cpu().numpy()
-    weight = splat.sum(1)
+    corners = mesh.faces.long()[rast[0, ..., 3][known].long() - 1]
+    u, v = rast[0, ..., :2][known].double().unbind(-1)
+    weights = torch.stack([u, v, 1 - u - v], -1)
+    parts = weights[..., None] * torch.nn.functional.pad(texels[known].double(), (0, 1), value=1.0)[:, None]
+    sums = parts.new_zeros(count, parts.shape[-1]).index_add_(0, corners.reshape(-1), parts.flatten(0, 1)).cpu().numpy()
+    total, weight = sums[:, :-1], sums[:, -1]
     has = weight > LEAST_WEIGHT
     values = np.zeros_like(total)
     values[has] = total[has] / weight[has, None]
+    if has.all():
+        return torch.from_numpy(values).float()
     L = meshes.laplacian(mesh.faces.cpu(), count).tocsr()
     part = scipy.sparse.csgraph.connected_components(L, directed=False)[1]
     reached = np.isin(part, part[has])

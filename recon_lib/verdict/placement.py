@@ -15,7 +15,7 @@ from recon_lib.mesh import Mesh
 from recon_lib.photos import crops
 from recon_lib.photos.scene import Scene
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.refine import fit
+from recon_lib.refine import fit, losses
 from recon_lib.refine.corrections import Corrections, Wanted
 from recon_lib.surface import placement
 
@@ -39,7 +39,9 @@ def moved(mesh: Mesh, held_out: Scene, raster: Rasteriser) -> tuple[Cameras, Flo
             chosen = torch.tensor([i])
             view = corrected.views(fit.select_views(seen, chosen), chosen)
             rgba = render.surfaces(body, view, raster, topology).rgba.reshape(-1, 4)
-            colour, alpha = fit.image_losses(rgba, photos.rgba[i].reshape(-1, 4), True, generator)
+            colour, alpha = losses.of_images(
+                rgba, photos.rgba[i].reshape(-1, 4), True, losses.random_colours(generator)
+            )
             (colour + alpha).backward()
         corrected.step(FASTER * (1 - step / STEPS))
         corrected.forget()

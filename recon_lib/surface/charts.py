@@ -1,0 +1,133 @@
+"""Cuts a mesh into charts of low distortion (xatlas), and packs charts into one atlas.
+
+Cutting takes a second per 20,000 faces of one core, and xatlas keeps Python's lock meanwhile. So a mesh can be cut in pieces,
+each in a process of its own that only imports numpy and xatlas: this file is also that program, arrays in and arrays out.
+Axes: V vertices, F faces, T texture coordinates.
+"""
+
+import io
+import subprocess
+import sys
+from subprocess import PIPE
+from typing import IO, NamedTuple
+
+import numpy as np
+import xatlas
+
+SWEEPS = 4  # of Lloyd's algorithm, which divides a mesh into pieces
+FINE = 1024  # texels along a side of a piece while it is cut: xatlas rounds a chart's extent to texels
+
+
+class Charts(NamedTuple):
+    """Charts of one piece of a mesh, laid out anywhere in the plane but to scale: lengths are those on the mesh."""
+
+    uvs: np.ndarray  # T 2
+    uv_faces: np.ndarray  # F 3
+
+
+class Atlas(NamedTuple):
+    """Packed charts: texture coordinates of 0 to 1 over `width` x `height` texels."""
+
+    uvs: np.ndarray  # T 2
+    uv_faces: np.ndarray  # F 3, in the order of the pieces
+    width: int
+    height: int
+    charts: int
+
+
+def cut_and_pack(verts: np.ndarray, faces: np.ndarray, most_area: float, texels_per_unit: float, padding: int) -> Atlas:
+    """The charts of a mesh, none of more than about `most_area`, in one atlas of the size that they need."""
+    options = xatlas.ChartOptions()
+    options.max_chart_area = most_area
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(verts, faces.astype(np.uint32))
+    atlas.generate(options, _layout(texels_per_unit, padding))
+    _, uv_faces, uvs = atlas[0]
+    return Atlas(uvs, uv_faces, atlas.width, atlas.height, atlas.chart_count)
+
+
+def cut(verts: np.ndarray, faces: np.ndarray, most_area: float) -> Charts:
+    """The charts of a mesh, none of more than about `most_area`."""
+    sides = verts[faces[:, 1:]] - verts[faces[:, :1]]
+    area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1).sum() / 2
+    texels_per_unit = float(FINE / np.sqrt(area))
+    atlas = cut_and_pack(verts, faces, most_area, texels_per_unit, 0)
+    size = np.array([atlas.width, atlas.height], np.float32)
+    return Charts(atlas.uvs * size / np.float32(texels_per_unit), atlas.uv_faces)
+
+
+def cut_in_pieces(
+    verts: np.ndarray, faces: np.ndarray, most_area: float, count: int
+) -> list[tuple[np.ndarray, Charts]]:
+    """`count` pieces of a mesh, each the numbers of its faces and its charts. All are cut at the same time.
+
+    Raises RuntimeError, with what the process said, if one fails.
+    """
+    numbers = pieces(verts, faces, count)
+    running = [
+        subprocess.Popen([sys.executable, "-P", __file__], stdin=PIPE, stdout=PIPE, stderr=PIPE) for _ in numbers
+    ]
+    for process, number in zip(running, numbers, strict=True):
+        used, corners = np.unique(faces[number], return_inverse=True)
+        given = io.BytesIO()
+        np.savez(given, verts=verts[used], faces=corners.reshape(-1, 3), most_area=most_area)
+        process.stdin.write(given.getvalue())
+        process.stdin.close()
+        process.stdin = None  # so that `communicate` leaves it alone
+    found = []
+    for process, number in zip(running, numbers, strict=True):
+        out, said = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"unwrapping: a process ended with {process.returncode}: {said.decode().strip()}")
+        with np.load(io.BytesIO(out)) as arrays:
+            found.append((number, Charts(arrays["uvs"], arrays["uv_faces"])))
+    return found
+
+
+def pieces(verts: np.ndarray, faces: np.ndarray, count: int) -> list[np.ndarray]:
+    """The numbers of the faces of `count` compact pieces of about equal extent (Lloyd), fewer if there are too few faces."""
+    centre = verts[faces].mean(1)
+    chosen, far = [0], np.full(len(centre), np.inf, centre.dtype)
+    for _ in range(count - 1):  # each next one is the farthest from all before
+        far = np.minimum(far, np.square(centre - centre[chosen[-1]]).sum(1))
+        chosen.append(int(far.argmax()))
+    middle = centre[chosen]
+    for _ in range(SWEEPS):
+        owner = np.square(centre[:, None] - middle).sum(-1).argmin(1)
+        owned = [np.flatnonzero(owner == k) for k in range(len(middle))]
+        owned = [piece for piece in owned if len(piece)]
+        middle = np.stack([centre[piece].mean(0) for piece in owned])
+    return owned
+
+
+def pack(charts: list[Charts], texels_per_unit: float, padding: int) -> Atlas:
+    """All charts in one atlas of the size that they need, `padding` texels apart."""
+    atlas = xatlas.Atlas()
+    for piece in charts:
+        atlas.add_uv_mesh(np.ascontiguousarray(piece.uvs), piece.uv_faces.astype(np.uint32))
+    atlas.generate(xatlas.ChartOptions(), _layout(texels_per_unit, padding))
+    packed = [atlas[k] for k in range(len(charts))]
+    starts = np.cumsum([0] + [len(uvs) for _, _, uvs in packed[:-1]])
+    uv_faces = [corners.astype(np.int64) + start for (_, corners, _), start in zip(packed, starts, strict=True)]
+    return Atlas(
+        np.concatenate([uvs for _, _, uvs in packed]), np.concatenate(uv_faces), atlas.width, atlas.height,
+        atlas.chart_count,
+    )  # fmt: skip
+
+
+def _layout(texels_per_unit: float, padding: int) -> xatlas.PackOptions:
+    options = xatlas.PackOptions()
+    options.padding, options.texels_per_unit, options.create_image = padding, texels_per_unit, False
+    return options
+
+
+def _serve(given: IO[bytes], found: IO[bytes]) -> None:
+    with np.load(io.BytesIO(given.read())) as arrays:
+        charts = cut(arrays["verts"], arrays["faces"], float(arrays["most_area"]))
+    out = io.BytesIO()
+    np.savez(out, uvs=charts.uvs, uv_faces=charts.uv_faces)
+    found.write(out.getvalue())
+
+
+if __name__ == "__main__":
+    _serve(sys.stdin.buffer, sys.stdout.buffer)
