@@ -47,7 +47,7 @@ def steps(ball: mesh.Mesh, kind: str, w_smooth: float = 1.0) -> tuple[list[Measu
     body = refine.make_lit(ball, 16, cpu)
     body = mesh.map_tensors(body, lambda x: x.clone().requires_grad_(True), ("texture", "material", "light"))
     generator, seen = torch.Generator().manual_seed(0), render.views(views, ball.verts)
-    fixed = Fixed(cpu, cpu.topology(ball.faces), 3000)
+    fixed = Fixed(cpu, cpu.topology(ball.faces), 3000, 0.0)
     tape = Tape()
     recorded = Recorded(tape)
 

@@ -35,6 +35,12 @@ class FitConfig:
     lr_material: float = knob(0.01, "rate of occlusion, roughness, metallic and normal offset per step", 0, 1)
     lr_light: float = knob(0.1, "rate of the light per step, as a share of the first light's mean", 0, 10)
     smoothness: float = knob(6.0, "lambda of large steps, larger is smoother", 0, 10000)
+    glare: float = knob(
+        0.0,
+        "for a glossy object: difference of colours (0 to 1) beyond which a pixel counts little more; 0 for none",
+        0,
+        1,
+    )
     w_alpha: float = knob(1.0, "weight of the silhouette loss", 0, 1000)
     w_smooth: float = knob(0.03, "weight against differences between neighbouring texels", 0, 1000)
     correct: str = knob(

@@ -85,7 +85,8 @@ def fit(
     order = PhotoOrder(len(photos.cameras), config.seed, device, config.steps * batch, before)
     shown, smaller = photos, 1
     seen, edges = views(photos), meshes.edges(start.faces)
-    fixed = Fixed(raster, raster.topology(start.faces), _room(photos, batch) if device.type == "cuda" else None)
+    room = _room(photos, batch) if device.type == "cuda" else None
+    fixed = Fixed(raster, raster.topology(start.faces), room, config.glare)
     recorded = Recorded() if fixed.room and start.light is not None and not corrected.adam else None
     smooth = Preconditioner(start, config.smoothness)
     u = smooth.to_differential(start.verts).requires_grad_(True)

@@ -9,9 +9,13 @@ from torch import Tensor
 from recon_lib.colour import linear_to_srgb
 
 
-def log_l1(prediction: Float[Tensor, "*S"], target: Float[Tensor, "*S"]) -> Float[Tensor, ""]:
-    """The mean L1 difference after the tone map sRGB(log(x + 1)), which keeps highlights from outweighing everything else."""
-    return (linear_to_srgb(torch.log1p(prediction)) - linear_to_srgb(torch.log1p(target))).abs().mean()
+def log_l1(prediction: Float[Tensor, "*S"], target: Float[Tensor, "*S"], bound: float = 0.0) -> Float[Tensor, ""]:
+    """The mean L1 difference after the tone map sRGB(log(x + 1)), which keeps highlights from outweighing everything else.
+
+    With a `bound` b above 0 a difference e counts as e / (1 + e / b), so no pixel counts more than b (Geman & McClure 1985).
+    """
+    apart = (linear_to_srgb(torch.log1p(prediction)) - linear_to_srgb(torch.log1p(target))).abs()
+    return (apart / (1 + apart / bound) if bound else apart).mean()
 
 
 def squared(prediction: Float[Tensor, "*S"], target: Float[Tensor, "*S"]) -> Float[Tensor, ""]:
@@ -26,12 +30,12 @@ def whiteness(radiance: Float[Tensor, "*S 3"]) -> Float[Tensor, ""]:
 
 def of_images(
     rgba: Float[Tensor, "P 4"], target: Float[Tensor, "P 4"], only_shown: bool,
-    background: Callable[[int], Float[Tensor, "3 _"]],
+    background: Callable[[int], Float[Tensor, "3 _"]], bound: float = 0.0,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:  # fmt: skip
     """The colour loss and the alpha loss, both means over all pixels.
 
     `only_shown` computes only pixels that are not empty in both images; that saves work, but counting them makes a GPU
-    synchronise. `background` draws a random colour for each of a number of pixels.
+    synchronise. `background` draws a random colour for each of a number of pixels; `bound` is that of `log_l1`.
     """
     share = 1.0
     if only_shown:
@@ -40,7 +44,7 @@ def of_images(
         rgba, target = rgba.index_select(0, shown), target.index_select(0, shown)
     rgba, target = rgba.T.contiguous(), target.T.contiguous()  # torch sums over planes faster
     behind = background(rgba.shape[1])
-    colour = log_l1(_blend_over(rgba, behind), _blend_over(target, behind))
+    colour = log_l1(_blend_over(rgba, behind), _blend_over(target, behind), bound)
     return share * colour, share * squared(rgba[3], target[3])
 
 

@@ -38,6 +38,7 @@ class Fixed(NamedTuple):
     raster: Rasteriser
     topology: Any
     room: int | None  # pixel slots on a GPU (`render.surfaces`); None computes only pixels that are shown
+    glare: float  # the bound of the colour loss, 0 for none
 
 
 class Measured(NamedTuple):
@@ -56,10 +57,10 @@ def measure(
     brightened: Callable[[Float[Tensor, "B H W 4"]], Float[Tensor, "B H W 4"]] = lambda rgba: rgba,
 ) -> Measured:  # fmt: skip
     """The losses of a batch. `background` draws colours for a number of pixels; `aside` is as `render.surfaces` has it."""
-    raster, topology, room = fixed
+    raster, topology, room, glare = fixed
     rgba, covered = render.shaded(mesh, batch.eye, batch.pos, batch.rast, raster, topology, room, None, aside)
     pixels, true = brightened(rgba).reshape(-1, 4), batch.target.reshape(-1, 4)
-    colour, alpha = losses.of_images(pixels, true, room is None, background)
+    colour, alpha = losses.of_images(pixels, true, room is None, background, glare)
     none = torch.zeros_like(alpha)
     last = covered.pixel[:0] if room is None else covered.pixel[-1:]
     if mesh.light is None:
