@@ -209,5 +209,6 @@ if __name__ == "__main__":
 
     import_what_they_import(Path(sys.argv[2]))
     kernel_arguments = serve(socket.socket(fileno=int(sys.argv[1])))
-    if kernel_arguments is not None:
-        launch_new_instance(argv=kernel_arguments)
+    if kernel_arguments is None:
+        os._exit(0)  # the interpreter would take a second to end by itself
+    launch_new_instance(argv=kernel_arguments)
