@@ -2,7 +2,8 @@
 
 The hull's silhouette in a photo is larger than the object's, by what no photo carves away. So a mask that reaches beyond it is
 wrong there, and is cut. A mask that lacks much of it may be right; it is mended only where it agrees with the hull badly, and
-GrabCut (Rother et al. 2004) then decides by colour, outside of the core of the silhouette. A good mask would be harmed by that.
+GrabCut (Rother et al. 2004) then decides by colour what lacks, outside of the core of the silhouette. It takes nothing away
+that mask and silhouette both have: colours of the object that are like the background's would be bitten out.
 
 A mask is H W uint8, 0 or 255; a silhouette is small, and is compared at the mask's size. Axes: H W top row first.
 """
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+THICK = 0.009  # of the silhouette's longer side; a piece of a mask is thick from twice this
 BEYOND = 0.005  # of the silhouette's area; a mask with so much outside of it, in thick pieces, is cut; less is a thin true part
 # If the mask is wrong, what lacks on one side is at most so much of what lacks on the other. If the camera is wrong, mask and
 # silhouette both reach beyond each other.
@@ -61,7 +63,7 @@ def compare(alpha: UInt8[np.ndarray, "H W"], silhouette: Bool[np.ndarray, "_ _"]
     both, area = (mask & silhouette).sum(), max(int(silhouette.sum()), 1)
     radius = max(1, round(MARGIN * _side(silhouette)))
     outside = (mask & ~(cv2.dilate(silhouette.astype(np.uint8), _disc(radius)) > 0)).astype(np.uint8)
-    thick = cv2.morphologyEx(outside, cv2.MORPH_OPEN, _disc(1)).sum()
+    thick = cv2.morphologyEx(outside, cv2.MORPH_OPEN, _disc(max(1, round(THICK * _side(silhouette))))).sum()
     either, own = max(int((mask | silhouette).sum()), 1), max(int(mask.sum()), 1)
     return Compared(float(both / either), float(both / area), float(both / own), float(thick / area))
 
@@ -82,7 +84,8 @@ def mend(
 
 
 def _filled(rgba: np.ndarray, alpha: np.ndarray, shown: np.ndarray, bound: np.ndarray) -> UInt8[np.ndarray, "H W"]:
-    """What GrabCut takes for the object of the core of the silhouette, the mask, and the rest of the silhouette."""
+    """The mask and what GrabCut takes for the object of the rest of the silhouette."""
+    agreed = (alpha > 127) & shown
     scale = min(1.0, LONG_SIDE / max(alpha.shape))
     size = max(8, round(alpha.shape[1] * scale)), max(8, round(alpha.shape[0] * scale))
     bgr = cv2.resize(np.ascontiguousarray(rgba[..., 2::-1]), size, interpolation=cv2.INTER_AREA)
@@ -98,7 +101,7 @@ def _filled(rgba: np.ndarray, alpha: np.ndarray, shown: np.ndarray, bound: np.nd
     cv2.grabCut(bgr, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), ITERATIONS, cv2.GC_INIT_WITH_MASK)
     inside = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     found = cv2.resize(inside, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
-    return np.where(found, np.uint8(255), np.uint8(0))
+    return np.where(found | agreed, np.uint8(255), np.uint8(0))
 
 
 def _side(mask: np.ndarray) -> int:
