@@ -225,3 +225,10 @@ def test_silhouettes_that_masks_are_mended_by_are_as_fine_as_the_photos(masks):
     for outline, mask in zip(judge.silhouettes_of(masks, boulder().cameras, np.ones(COUNT, bool)), masks, strict=True):
         small = cv2.resize(mask, outline.shape[::-1], interpolation=cv2.INTER_AREA)
         assert max(outline.shape) >= 300 and iou(outline.astype(np.uint8) * 255, small) > 0.965
+
+
+def test_a_hull_that_is_far_too_large_adds_nothing_of_the_background(masks):
+    large = cv2.dilate(masks[BAD], np.ones((81, 81), np.uint8)) > 127
+    compared = repair.compare(masks[BAD], large)
+    rgba = np.dstack([on_grey(boulder().images[BAD])[..., :3], masks[BAD]])
+    assert compared.held < 0.75 and iou(repair.mend(rgba, large, compared), masks[BAD]) > 0.98
