@@ -22,7 +22,7 @@ BEYOND = 0.005  # of the silhouette's area; a mask with so much outside of it, i
 # silhouette both reach beyond each other.
 ONE_SIDED = 0.46
 LEAST = 0.35  # of the silhouette must lie in the mask
-MARGIN = 0.012  # of the silhouette's longer side; by this a silhouette is uncertain
+MARGIN = 0.006  # of the silhouette's longer side; by this a silhouette is uncertain
 CORE = 0.05  # the same, for what is surely object
 LONG_SIDE, ITERATIONS = 480, 3  # of GrabCut
 BESIDE = 0.08  # of the silhouette's longer side; so near a piece its colours are compared
