@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from plain_photos import COUNT, DISTANCE, boulder, on_grey, save
+from plain_photos import COUNT, DISTANCE, GREY, boulder, on_grey, save
 
 from recon_lib import render
 from recon_lib.photos import boxes, cutout, export, ingest
 from recon_lib.photos import folder as folders
 from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.scene import Scene
-from recon_lib.photos.search import judge, settle
+from recon_lib.photos.search import judge, repair, settle
 from recon_lib.raster import cpu
 
 BAD = 4  # the view that is spoiled
@@ -206,3 +206,29 @@ def test_a_bitten_mask_is_filled_up_and_an_empty_one_is_left_out(masks):
     found = settled(masks, boulder().cameras)
     assert found.mended[BAD] and found.kept[BAD] and iou(found.alphas[BAD], true) > 0.93
     assert list(found.why) == [7] and "empty" in found.why[7]
+
+
+def test_mending_takes_nothing_away_that_mask_and_hull_both_have(masks):
+    """The object's rim has the background's grey, so GrabCut takes it for background."""
+    true = masks[BAD].copy()
+    masks[BAD][:, 200:] = 0
+    rgba = on_grey(boulder().images[BAD])
+    rgba[cv2.erode(true, np.ones((25, 25), np.uint8)) < 128, :3] = GREY
+    outlines = judge.silhouettes_of(masks, boulder().cameras, np.arange(COUNT) != BAD)
+    compared = repair.compare(masks[BAD], outlines[BAD])
+    found = repair.mend(np.dstack([rgba[..., :3], masks[BAD]]), outlines[BAD], compared)
+    assert not compared.lacks_little and (found > 127)[:, 200:].any()
+    assert ((masks[BAD] > 127) & (true > 127) & (found <= 127)).sum() < 0.01 * (true > 127).sum()
+
+
+def test_silhouettes_that_masks_are_mended_by_are_as_fine_as_the_photos(masks):
+    for outline, mask in zip(judge.silhouettes_of(masks, boulder().cameras, np.ones(COUNT, bool)), masks, strict=True):
+        small = cv2.resize(mask, outline.shape[::-1], interpolation=cv2.INTER_AREA)
+        assert max(outline.shape) >= 300 and iou(outline.astype(np.uint8) * 255, small) > 0.965
+
+
+def test_a_hull_that_is_far_too_large_adds_nothing_of_the_background(masks):
+    large = cv2.dilate(masks[BAD], np.ones((81, 81), np.uint8)) > 127
+    compared = repair.compare(masks[BAD], large)
+    rgba = np.dstack([on_grey(boulder().images[BAD])[..., :3], masks[BAD]])
+    assert compared.held < 0.75 and iou(repair.mend(rgba, large, compared), masks[BAD]) > 0.98

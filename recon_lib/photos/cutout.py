@@ -25,6 +25,7 @@ from recon_lib.weights import store
 BORDER, BOX, NETWORK = "mask_border", "mask_box", "mask_network"
 DOUBTFUL, EMPTY = "mask_doubtful", "mask_empty"
 UNSURE = frozenset((BOX, NETWORK))  # made in clutter, so that the hull has to confirm them
+MADE = UNSURE | {BORDER}  # made here, so that they may be mended
 STRIP = 0.02  # of the long side is the width of the border that is looked at
 PLAIN = 0.9  # of the border must be like its median colour
 TOLERANCE = (10.0, 40.0)  # least and largest distance in Lab of colours that are alike

@@ -128,7 +128,7 @@ def check(path: Path, config: IngestConfig) -> tuple[list[dict], list[str]]:
 def _settled(found: Survey, decoded: list[views.View]) -> tuple[list[views.View], list[dict], list[Problem]]:
     """Photos of given cameras with their masks that were made here, mended by the hull of all; what was mended; and the masks
     with which the hull does not agree."""
-    made = np.array([bool({cutout.BORDER, *cutout.UNSURE} & {*view.notes}) for view in decoded])
+    made = np.array([bool(cutout.MADE & {*view.notes}) for view in decoded])
     if found.listed.unposed or not made.any():
         return decoded, [], []
     settled = settle.settle([view.rgba for view in decoded], _scene(found, decoded).cameras, made)

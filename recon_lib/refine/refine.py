@@ -27,7 +27,7 @@ from recon_lib.refine.config import BATCH, FitConfig, IsosurfaceConfig
 from recon_lib.refine.controls import Controls
 from recon_lib.refine.corrections import Told
 from recon_lib.refine.fit import Begun, FitState
-from recon_lib.surface import placement, projection, unseen, uv
+from recon_lib.surface import placement, projection, unseen, untangle, uv
 
 ONE_IN = 8  # one photo in this many is used for validation and not shown to the fit
 VALIDATE_EVERY = 50  # steps between two validations
@@ -74,6 +74,7 @@ class Finished(NamedTuple):
     mesh: Mesh
     seen: Bool[Tensor, "H W"]  # of the texels: some photo, for the fit or for validation, shows it
     unseen_share: float  # of the texels on charts, 0 to 1; these were filled from their surroundings
+    crossing: tuple[int | None, int | None]  # faces that pass through others, before and after they were smoothed
 
 
 class RefineState(NamedTuple):
@@ -276,7 +277,9 @@ def corrections_json(setup: Setup, kept: Kept, names: tuple[str, ...]) -> dict:
 
 
 def finish(setup: Setup, mesh: Mesh, raster: Rasteriser) -> Finished:
-    """Moves a state's mesh back to the world and the CPU, and fills its textures where no photo shows them."""
+    """Moves a state's mesh back to the world and the CPU, untangled, and fills its textures where no photo shows them."""
+    verts, *crossing = untangle.untangle(mesh.verts.cpu(), mesh.faces.cpu())
+    mesh = replace(mesh, verts=verts.to(mesh.verts.device))
     seen = projection.seen_texels(mesh, setup.photos, raster)
     if setup.validation:
         seen |= projection.seen_texels(mesh, setup.validation, raster)
@@ -288,4 +291,4 @@ def finish(setup: Setup, mesh: Mesh, raster: Rasteriser) -> Finished:
 
     filled = meshes.map_tensors(mesh, fill, ("texture", "material"))
     world = placement.transform(filled, torch.linalg.inv(setup.T_unit_world))
-    return Finished(world, seen, unseen.share(mesh, seen, cpu))
+    return Finished(world, seen, unseen.share(mesh, seen, cpu), (crossing[0], crossing[1]))

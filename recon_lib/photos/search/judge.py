@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
 
 from recon_lib import camera
 from recon_lib.camera import Cameras
@@ -23,7 +24,10 @@ from recon_lib.photos import framing, silhouettes
 
 OBJECT = 56  # pixels of the longer side of the object's box in a small mask
 POINTS = 56  # points a side of the grid around the object
-FINE_OBJECT, FINE_POINTS = 110, 120  # the same for silhouettes that masks are mended by
+FINE_OBJECT, FINE_POINTS = (
+    320,
+    100,
+)  # the same for silhouettes that masks are mended by; points near the surface are split
 # So many of the views that see a point must have it inside their masks, all but one of them at most; and a view of less
 # agreement is left out, the worst first.
 LEVELS = ((0.7, 0.55), (0.8, 0.68), (0.9, 0.8))
@@ -32,6 +36,7 @@ UNLIKE = 0.12  # less than the median at the last level, a view is left out as w
 WORSE = 0.01  # by so much the agreement of the others may fall where a view is left out
 LEAST_SHARE, LEAST_COUNT = 0.6, 4  # of the views must be left
 ROUNDS = 5  # of the search for the point that most views look at
+AROUND = np.ones((3, 3, 3), bool)
 FAR = 3.0  # times the median distance of the rays from that point; rays further off do not count
 
 
@@ -101,6 +106,7 @@ def silhouettes_of(
     """What the body of the kept views looks like in each view, left out or not, in a finer grid. No mask may be empty."""
     small, cameras = _shrink(alphas, cameras, FINE_OBJECT)
     grid = _grid_around(small, cameras, kept, FINE_POINTS)
+    grid = _see(small, cameras, _split(grid.points, _body(grid, kept, LEVELS[-1][0])))
     body = np.flatnonzero(_body(grid, kept, LEVELS[-1][0]))
     out = []
     for mask, place in zip(small, grid.places, strict=True):
@@ -152,7 +158,24 @@ def _look(small: list[np.ndarray], cameras: Cameras, low: np.ndarray, high: np.n
     """A grid of points, so many along the longest side."""
     step = (high - low).max() / (count - 1)
     axes = [np.arange(a, b + step / 2, step) for a, b in zip(low, high, strict=True)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    return _see(small, cameras, np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
+
+
+def _split(points: Float[np.ndarray, "N 3"], inside: Bool[np.ndarray, " N"]) -> Float[np.ndarray, "M 3"]:
+    """Points of half the distance, where the surface of those inside is: all that shows of a body in a silhouette."""
+    if not inside.any():
+        return points
+    low = points.min(0)
+    step = np.diff(np.unique(points[:, 2])).max()
+    index = ((points - low) / step).round().astype(int) + 1
+    body = np.zeros(index.max(0) + 2, bool)
+    body[tuple(index[inside].T)] = True
+    near = ndimage.binary_dilation(body, AROUND) & ~ndimage.binary_erosion(body, AROUND)
+    corners = np.stack(np.meshgrid(*[(-0.25, 0.25)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    return (low + (np.argwhere(near)[:, None] - 1 + corners) * step).reshape(-1, 3)
+
+
+def _see(small: list[np.ndarray], cameras: Cameras, points: Float[np.ndarray, "N 3"]) -> Seen:
     where = torch.from_numpy(points).float()
     places, inside, seen = [], [], []
     for i, mask in enumerate(small):

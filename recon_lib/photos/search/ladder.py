@@ -59,8 +59,8 @@ def climb(decoded: list[View], focals: list[float | None], names: list[str], pro
             f"cameras: got {counted(different, 'photo')} and the same {int(same.sum())} times more, needed at least "
             f"{register.LEAST_PHOTOS} different ones, from places around the object"
         )
-    made = [bool(cutout.UNSURE & {*view.notes}) for view in decoded]
-    regions = (ALL_OVER, INSIDE) if any(made) else (INSIDE,)
+    unsure = [bool(cutout.UNSURE & {*view.notes}) for view in decoded]
+    regions = (ALL_OVER, INSIDE) if any(unsure) else (INSIDE,)
     ways = [(name, matcher, where) for name, matcher in _matchers() for where in regions]
     failed: list[str] = []
     for i, (name, matcher, where) in enumerate(ways):
@@ -97,8 +97,8 @@ def _try(
     lenses = [_intrinsics(model.placed[i], view) for i, view in zip(chosen, views, strict=True)]
     sizes = torch.tensor([view.rgba.shape[1::-1] for view in views])
     cameras = Cameras(torch.from_numpy(T).float(), torch.tensor(lenses, dtype=torch.float32), sizes)
-    unsure = np.array([bool(cutout.UNSURE & {*view.notes}) for view in views])
-    settled = settle([view.rgba for view in views], cameras, unsure)
+    made = np.array([bool(cutout.MADE & {*view.notes}) for view in views])
+    settled = settle([view.rgba for view in views], cameras, made)
     _check(settled, [names[i] for i in chosen], len(names))
     return Found(way, model, left_out, chosen, views, T, lenses, settled, ())
 

@@ -2,7 +2,9 @@
 
 The hull's silhouette in a photo is larger than the object's, by what no photo carves away. So a mask that reaches beyond it is
 wrong there, and is cut. A mask that lacks much of it may be right; it is mended only where it agrees with the hull badly, and
-GrabCut (Rother et al. 2004) then decides by colour, outside of the core of the silhouette. A good mask would be harmed by that.
+GrabCut (Rother et al. 2004) then decides by colour what lacks, outside of the core of the silhouette. It takes nothing away
+that mask and silhouette both have: colours of the object that are like the background's would be bitten out. And it adds no
+piece whose colours are nearer to the background beside it than to the mask's: photos from one side make a hull far too large.
 
 A mask is H W uint8, 0 or 255; a silhouette is small, and is compared at the mask's size. Axes: H W top row first.
 """
@@ -11,16 +13,20 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, UInt8
+from scipy.spatial import cKDTree
 
+THICK = 0.009  # of the silhouette's longer side; a piece of a mask is thick from twice this
 BEYOND = 0.005  # of the silhouette's area; a mask with so much outside of it, in thick pieces, is cut; less is a thin true part
 # If the mask is wrong, what lacks on one side is at most so much of what lacks on the other. If the camera is wrong, mask and
 # silhouette both reach beyond each other.
 ONE_SIDED = 0.46
 LEAST = 0.35  # of the silhouette must lie in the mask
-MARGIN = 0.012  # of the silhouette's longer side; by this a silhouette is uncertain
+MARGIN = 0.006  # of the silhouette's longer side; by this a silhouette is uncertain
 CORE = 0.05  # the same, for what is surely object
 LONG_SIDE, ITERATIONS = 480, 3  # of GrabCut
+BESIDE = 0.08  # of the silhouette's longer side; so near a piece its colours are compared
+ALIKE, SAMPLES = 5, 4000  # nearest colours that are compared with, of so many on each side
 
 
 class Compared(NamedTuple):
@@ -61,7 +67,7 @@ def compare(alpha: UInt8[np.ndarray, "H W"], silhouette: Bool[np.ndarray, "_ _"]
     both, area = (mask & silhouette).sum(), max(int(silhouette.sum()), 1)
     radius = max(1, round(MARGIN * _side(silhouette)))
     outside = (mask & ~(cv2.dilate(silhouette.astype(np.uint8), _disc(radius)) > 0)).astype(np.uint8)
-    thick = cv2.morphologyEx(outside, cv2.MORPH_OPEN, _disc(1)).sum()
+    thick = cv2.morphologyEx(outside, cv2.MORPH_OPEN, _disc(max(1, round(THICK * _side(silhouette))))).sum()
     either, own = max(int((mask | silhouette).sum()), 1), max(int(mask.sum()), 1)
     return Compared(float(both / either), float(both / area), float(both / own), float(thick / area))
 
@@ -82,7 +88,8 @@ def mend(
 
 
 def _filled(rgba: np.ndarray, alpha: np.ndarray, shown: np.ndarray, bound: np.ndarray) -> UInt8[np.ndarray, "H W"]:
-    """What GrabCut takes for the object of the core of the silhouette, the mask, and the rest of the silhouette."""
+    """The mask and what GrabCut takes for the object of the rest of the silhouette."""
+    agreed = (alpha > 127) & shown
     scale = min(1.0, LONG_SIDE / max(alpha.shape))
     size = max(8, round(alpha.shape[1] * scale)), max(8, round(alpha.shape[0] * scale))
     bgr = cv2.resize(np.ascontiguousarray(rgba[..., 2::-1]), size, interpolation=cv2.INTER_AREA)
@@ -96,9 +103,31 @@ def _filled(rgba: np.ndarray, alpha: np.ndarray, shown: np.ndarray, bound: np.nd
         return alpha
     cv2.setRNGSeed(0)
     cv2.grabCut(bgr, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), ITERATIONS, cv2.GC_INIT_WITH_MASK)
-    inside = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
+    added = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)) & ~mask
+    lab = cv2.cvtColor(bgr, cv2.COLOR_BGR2LAB).astype(np.float32)
+    added = _like_the_object(lab, added, mask, ~bound, round(BESIDE * _side(shown)))
+    inside = (mask | added).astype(np.float32)
     found = cv2.resize(inside, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
-    return np.where(found, np.uint8(255), np.uint8(0))
+    return np.where(found | agreed, np.uint8(255), np.uint8(0))
+
+
+def _like_the_object(
+    lab: Float32[np.ndarray, "H W 3"], added: Bool[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"],
+    outside: Bool[np.ndarray, "H W"], beside: int,
+) -> Bool[np.ndarray, "H W"]:  # fmt: skip
+    """Those pieces of what was added whose colours, in the median, are nearer to the mask's than to those outside."""
+    count, pieces = cv2.connectedComponents(added.astype(np.uint8))
+    out = np.zeros_like(added)
+    for piece in (pieces == number for number in range(1, count)):
+        near = cv2.dilate(piece.astype(np.uint8), _disc(beside)) > 0
+        sides = [lab[near & side] for side in (mask, outside)]
+        if min(map(len, sides)) < ALIKE:
+            continue
+        trees = [cKDTree(colours[:: 1 + len(colours) // SAMPLES]) for colours in sides]
+        to_object, to_outside = (np.median(tree.query(lab[piece], ALIKE)[0]) for tree in trees)
+        if to_object < to_outside:
+            out |= piece
+    return out
 
 
 def _side(mask: np.ndarray) -> int:

@@ -9,6 +9,7 @@ from recon_lib.photos.search.mapper import Matched, Shot
 from recon_lib.progress import Progress
 
 MOST_FEATURES = 2000  # per photo
+AT_ONCE = 10  # so many photos are read between two reports of progress
 ALL_PAIRS = 60  # so many photos are matched each with each, more in their order
 
 
@@ -19,14 +20,18 @@ def match(shots: list[Shot], folder: Path, progress: Progress) -> Matched:
     lenses = mapper.write_photos(shots, folder)
     with pycolmap.Database.open(folder / "matches.db"):
         pass
-    for i, ((_, focal), names) in enumerate(lenses.items()):
-        progress(0.5 * i / len(lenses), f"SIFT features of {len(shots)} photos")
+    done = 0
+    for (_, focal), names in lenses.items():
         reader = mapper.reader(folder, names[0], focal)
         # Entered first, so that their numbers follow their order and not who is done first.
         pycolmap.import_images(folder / "matches.db", folder / "images", pycolmap.CameraMode.SINGLE, names, reader)
-        pycolmap.extract_features(
-            folder / "matches.db", folder / "images", names, pycolmap.CameraMode.SINGLE, reader, extraction
-        )
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
+            progress(0.5 * done / len(shots), f"SIFT features of {len(shots)} photos, {done} done")
+            pycolmap.extract_features(
+                folder / "matches.db", folder / "images", some, pycolmap.CameraMode.SINGLE, reader, extraction
+            )
+            done += len(some)
     progress(0.5, f"SIFT matches between {len(shots)} photos")
     match_pairs = pycolmap.match_exhaustive if len(shots) <= ALL_PAIRS else pycolmap.match_sequential
     options = pycolmap.FeatureMatchingOptions(num_threads=mapper.THREADS)
