@@ -17,7 +17,7 @@ from recon_lib.stages import STAGES
 
 HOME = Path(__file__).parents[1]
 QUEUED = 1000  # runs
-BUSY = "x = 0\nfor i in range(60_000_000):\n    x += i"  # some seconds on one core
+BUSY = "x = 0\nfor i in range(250_000_000):\n    x += i"  # a quarter of a minute on one core; a run of the sample takes longer
 
 
 def rows() -> list[dict]:
