@@ -83,17 +83,6 @@ def test_a_hull_is_one_body_and_has_nothing_to_remark(jug, no_gpu):
     assert torch.equal(made.mesh.verts, carved.verts)
 
 
-@pytest.mark.parametrize(("width", "limit"), [(40, 704), (4000, 20000)])
-def test_a_mesh_has_no_more_faces_than_photos_can_tell_apart(width, limit):
-    """A disc that fills 0.22 of the photo."""
-    y, x = np.indices((width, width)) - width / 2
-    photo = np.zeros((width, width, 4), np.uint8)
-    photo[..., 3] = 255 * (np.hypot(x, y) < width * np.sqrt(0.22 / np.pi))
-    scene = Scene(("a", "b"), (photo, photo), None, np.zeros(2, bool), np.array([0.0, 0, 1]))
-    faces = reconstruct.no_finer_than_photos(HullConfig(faces=20000), scene).faces
-    assert 0.9 * limit < faces <= limit + 10
-
-
 @pytest.mark.parametrize(
     ("photos", "found", "changed", "said"),
     [

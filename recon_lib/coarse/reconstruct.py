@@ -6,7 +6,7 @@ for by name runs or raises an error. For photos without cameras, the world is th
 """
 
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -40,8 +40,6 @@ from recon_lib.weights import store
 
 FEW, LEAST_FOR_STEREO = 16, 10  # photos with cameras, see `choose`
 AMBIGUOUS_IOU = 0.01  # two fits whose overlaps differ by less count as equally good
-LEAST_FACE = 2.0  # pixels of the photos; smaller faces fit their noise
-FEWEST_FACES = 500  # however small the photos are
 MOSTLY_ONE = 0.5  # share of the surface that the largest body should have
 ALIGNMENT, CAMERA_FITTING, MATCHING = AlignConfig(), CameraFitConfig(), StereoConfig()
 
@@ -182,15 +180,8 @@ def reconstruct(
     return Coarse(world, cameras, found, by_view, chosen, device, reason, said, provenance, surface)
 
 
-def no_finer_than_photos(shape: HullConfig, scene: Scene) -> HullConfig:
-    """With no more faces than the photos can tell apart: LEAST_FACE pixels each, on a surface as large as four outlines."""
-    outline = np.mean([(image[..., 3] > 127).sum() for image in scene.images])
-    return replace(shape, faces=min(shape.faces, max(int(4 * outline / LEAST_FACE), FEWEST_FACES)))
-
-
 def make_hull(scene: Scene, shape: HullConfig, reason: str, progress: Progress = silent) -> Coarse:
     """The visual hull of a scene with cameras; `reason` says why it is the hull."""
-    shape = no_finer_than_photos(shape, scene)
     alphas = [image[..., 3] / np.float32(255) for image in scene.images]
     mesh, kept = hull.hull_in_one(alphas, scene.cameras, shape, progress)
     provenance = {"method": "visual hull (Laurentini 1994)", "views": len(scene.names), **vars(shape)}
@@ -204,7 +195,6 @@ def _by_stereo(
     scene: Scene, matching: StereoConfig, shape: HullConfig, reason: str, backend: BackendConfig, progress: Progress
 ) -> Coarse:
     """With `auto`, photos that agree on too little, or on several bodies, become the hull, and its reason says so."""
-    shape = no_finer_than_photos(shape, scene)
     device = "cuda" if backend.device != "cpu" and torch.cuda.is_available() else "cpu"
     try:
         made = stereo.stereo_mesh(scene.images, scene.cameras, matching, shape, progress, device)
