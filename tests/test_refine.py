@@ -16,6 +16,7 @@ from recon_lib.photos.scene import Scene
 from recon_lib.raster import cpu, select
 from recon_lib.refine import fit, refine
 from recon_lib.surface import projection
+from recon_lib.surface.untangle import Untangled
 from recon_lib.verdict import images
 
 
@@ -71,6 +72,17 @@ def test_where_every_step_hurts_the_mesh_as_given_comes_back_and_the_report_says
     assert "Refinement did not help" in refine.gain_sentence(state.kept)
     back = refine.finish(setup, state.kept.mesh, cpu).mesh
     assert torch.allclose(back.verts, painted_jug.verts, atol=1e-5) and back.light is None
+
+
+@pytest.mark.parametrize(("shift", "taken"), [(0.001, True), (0.2, False)])
+def test_untangling_is_taken_where_it_costs_the_photos_little(jug, painted_jug, monkeypatch, shift, taken):
+    used = few(jug).subset(~few(jug).held_out)
+    setup = refine.prepare(used.images, used.cameras, painted_jug, 96, cpu, 128)
+    monkeypatch.setattr(refine.untangle, "untangle", lambda verts, faces: Untangled(verts + shift, 7, 2))
+    finished = refine.finish(setup, setup.given, cpu)
+    assert finished.crossing == ((7, 2) if taken else (7, 7))
+    moved = finished.mesh.verts - refine.placement.transform(setup.given, torch.linalg.inv(setup.T_unit_world)).verts
+    assert (moved.abs().max() > 0) == taken
 
 
 def test_one_photo_in_eight_is_kept_from_the_fit_and_none_of_few(jug):

@@ -35,6 +35,7 @@ STILL_RISING_DB = 0.2  # a larger difference on the validation photos is mention
 BRIGHTEST_BASE = 0.6  # base colour of the brightest texels at the start; the light is chosen to match
 FEWEST_FACES = 8000  # a mesh with new faces is allowed at least this many
 ROUGH = 0.5  # roughness at the start
+UNTANGLING_COST = 0.3  # dB (`projection.Explained`); a mesh that would lose more on the validation photos stays tangled
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,8 +279,12 @@ def corrections_json(setup: Setup, kept: Kept, names: tuple[str, ...]) -> dict:
 
 def finish(setup: Setup, mesh: Mesh, raster: Rasteriser) -> Finished:
     """Moves a state's mesh back to the world and the CPU, untangled, and fills its textures where no photo shows them."""
-    verts, *crossing = untangle.untangle(mesh.verts.cpu(), mesh.faces.cpu())
+    tangled, (verts, *crossing) = mesh, untangle.untangle(mesh.verts.cpu(), mesh.faces.cpu())
     mesh = replace(mesh, verts=verts.to(mesh.verts.device))
+    if crossing[0] and setup.validation:
+        before, after = (projection.explain(body, setup.validation, raster).quality_db for body in (tangled, mesh))
+        if after < before - UNTANGLING_COST:
+            mesh, crossing[1] = tangled, crossing[0]
     seen = projection.seen_texels(mesh, setup.photos, raster)
     if setup.validation:
         seen |= projection.seen_texels(mesh, setup.validation, raster)
