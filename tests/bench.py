@@ -251,14 +251,14 @@ def main(asked: set[str]) -> None:
 
     With `--cpu` all but the sample.
     With `--captures` the real captures: `--captures --fine` at another preset, `--captures --gpu` on a GPU.
-    With `--jobs` what the chain and its queue cost.
+    With `--jobs` what the chain and its queue cost; `--jobs --gpu` compares two GPUs with one.
     """
     rows, on_gpu = [], bool(asked & {"--gpu", "--reconviagen"})
     if "--captures" in asked:
         preset = next((name for name in bench_captures.PRESETS if f"--{name}" in asked), "standard")
         rows += bench_captures.rows(preset, "cuda" if on_gpu else "cpu")
     elif "--jobs" in asked:
-        rows += bench_jobs.rows()
+        rows += bench_jobs.rows(on_gpu)
     elif "--reconviagen" in asked:
         import bench_reconviagen  # brings upstream's packages
 
