@@ -11,6 +11,7 @@ MODES = {  # name of the mode -> backend of stage 2, stages that run
     "reconviagen": ("reconviagen", tuple(stage for stage in STAGES if stage != REFINE)),
     "nvdiffrec": ("hull", STAGES),
 }
+LIVE = ".refined.live.jpg"  # pictures of a fit that runs, in the run folder, unless a person watches it in its notebook
 FINISHED = ("done", "reused")  # the states of a stage whose result is valid
 
 

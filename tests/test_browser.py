@@ -6,6 +6,10 @@ One short test runs with all others. Those that run stages need RECON_BROWSER, w
 import io
 import json
 import os
+import pathlib
+import re
+import shutil
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -21,9 +25,11 @@ from browsers import ROOT, open_notebook, run_all, shoot
 from PIL import Image
 
 from recon_lib import camera
-from recon_lib.chain import copies, lock, pipeline
+from recon_lib.chain import copies, lock, pipeline, tickets
 from recon_lib.chain.params import read as read_params
 from recon_lib.photos.scene import load as load_scene
+from recon_lib.show import inspector
+from recon_lib.surface import meshio, placement
 
 pytestmark = pytest.mark.skipif(bool(browsers.why_not()), reason=browsers.why_not())
 long = pytest.mark.skipif("RECON_BROWSER" not in os.environ, reason="runs stages: make test-browser")
@@ -125,6 +131,12 @@ def begun(home):
     return home / "outputs/begun"
 
 
+def rests(run):
+    """Waits until the process of a run has ended, which writes the report after the verdict, and the queue knows it."""
+    queued = json.loads((run / "run.json").read_text())["queued"]
+    until(lambda: not lock.alive(run) and tickets.find(run.parent, queued) is None)
+
+
 def press(page, text, inside=".recon-panel"):
     page.locator(f"{inside} button", has_text=text).first.click()
 
@@ -155,6 +167,15 @@ def test_the_live_panel(home, lab, chromium, begun):
             if typed == "7":
                 refused = "lr_vertex: got 7, needed a number in [0, 1]; it stays 0.0312"
                 until(lambda: refused in panel_says(page))  # noqa: B023  the panel says it at its next refresh
+        sizes = page.locator(".recon-panel select").nth(1)
+        largest = sizes.locator("option").last.inner_text()
+        assert int(largest.split()[0]) > 96, "larger than the fit began with, as the photos are larger"
+        sizes.select_option(label=largest)
+        until(lambda: "smoothness" in panel_says(page))
+        smoothness = page.locator(".recon-panel input[type=number]").nth(4)
+        assert smoothness.input_value() == "6"
+        smoothness.fill("12")
+        smoothness.press("Enter")
         time.sleep(6)
         shoot(page, "panel_running")
         page.locator("[data-command='notebook:interrupt-kernel']").first.click()
@@ -172,7 +193,9 @@ def test_the_live_panel(home, lab, chromium, begun):
         run_all(page)
         until(lambda: json.loads((begun / "run.json").read_text())["stages"]["3_nvdiffrec"]["state"] == "done", 90)
         stage = json.loads((begun / "run.json").read_text())["stages"]["3_nvdiffrec"]
-        assert [change["value"] for change in stage["rates_changed"]] == [0.0312, 0.0]
+        changed = [(change["name"], change["value"]) for change in stage["rates_changed"]]
+        assert changed == [("lr_vertex", 0.0312), ("lr_vertex", 0.0), ("photo_size", int(largest.split()[0])),
+                           ("smoothness", 12)]  # fmt: skip
         assert stage["kept_step"] == stage["steps"] and "chosen by hand" in stage["gain"]
         page.wait_for_timeout(3000)
         page.keyboard.press("Control+s")
@@ -186,14 +209,66 @@ def test_the_live_panel(home, lab, chromium, begun):
         shoot(page, "panel_reopened")
 
 
+@long
+def test_run_all_twice_at_once_and_in_two_tabs_always_ends_with_the_panel(home, lab, chromium, begun):
+    path = "outputs/begun/3_nvdiffrec.ipynb"
+
+    def settled(page):
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=90000)
+        page.locator(".recon-panel").first.wait_for(timeout=90000)
+        page.wait_for_timeout(2000)
+        assert page.locator(".jp-InputPrompt", has_text="[*]").count() == 0
+        assert page.locator(".recon-panel").count() == 1 and "press start" in panel_says(page)
+
+    with notebook(chromium, lab, path) as page:
+        for pause_s in (0.3, 0.0, 1.0, 3.0):  # the first time while the kernel imports, later while the panel is there
+            run_all(page)
+            time.sleep(pause_s)
+            run_all(page)
+            settled(page)
+        other = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        open_notebook(other, lab, path)
+        for first, second in ((page, other), (other, page)):
+            run_all(first)
+            run_all(second)
+            settled(page), settled(other)
+        shoot(other, "panel_second_tab")
+        press(other, "one step")
+        until(lambda: "step 1 of 3000" in panel_says(page) and "step 1 of 3000" in panel_says(other))
+        other.close()
+
+
+@long
+def test_a_kernel_killed_while_the_fit_runs_costs_the_steps_since_the_last_checkpoint(home, lab, chromium, begun):
+    book = nbformat.read(begun / "3_nvdiffrec.ipynb", 4)
+    book.cells[2].source = book.cells[2].source.replace("seed = 0", "seed = 7")  # a fit of its own
+    nbformat.write(book, begun / "killed.ipynb")
+    with notebook(chromium, lab, "outputs/begun/killed.ipynb") as page:
+        run_all(page)
+        page.wait_for_selector(".recon-panel", timeout=90000)
+        press(page, "start")
+        until(lambda: int(panel_says(page).split("step ")[1].split()[0]) > 110, 120)
+        (kernel,) = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_our_kernel(int(pid), home)]
+        os.kill(kernel, signal.SIGKILL)
+        dialog = page.locator(".jp-Dialog button", has_text="Ok")
+        dialog.wait_for(timeout=30000)
+        shoot(page, "panel_kernel_killed")
+        dialog.click()
+        browsers.wait_for_kernel(page)
+        run_all(page)
+        until(lambda: "Goes on from the checkpoint of step 100." in panel_says(page), 90)
+        assert "step 100 of 3000, paused" in panel_says(page)
+
+
 INSPECT = """
+import dataclasses
 import torch
 from recon_lib.photos import scene
 from recon_lib.raster import cpu
 from recon_lib.show import close_view
 from recon_lib.surface import meshio, subdivide
-photos, before = scene.load(files.root("outputs/begun/scene")), meshio.load_from(files.root("outputs/begun"), "coarse/mesh.glb")
-mesh = before
+photos, mesh = scene.load(files.root("outputs/begun/scene")), meshio.load_from(files.root("outputs/begun"), "coarse/mesh.glb")
+before = dataclasses.replace(mesh, verts=0.7 * mesh.verts)
 for _ in range(2):
     mesh = subdivide.split(mesh, torch.ones(len(mesh.faces), dtype=torch.bool))
 close_view.show(mesh, photos, cpu, before)
@@ -201,6 +276,32 @@ close_view.show(mesh, photos, cpu, before)
 FRAMES = (
     "() => { window.frames_drawn = 0; const draw = () => { frames_drawn++; requestAnimationFrame(draw); }; draw(); }"
 )
+
+
+def slide(page, number, key, times=1):
+    """Moves one of the viewer's sliders by a key, and waits until that is drawn."""
+    handle = page.locator(".recon-inspector .noUi-handle").nth(number)
+    for _ in range(times):
+        handle.press(key)
+    page.wait_for_timeout(3000)
+
+
+def frustum_on_screen(run):
+    """The photo on a frustum that the mesh does not hide at first: its name, and the pixel of the view in its middle."""
+    posed, mesh = load_scene(run / "scene"), meshio.load_from(run, "coarse/mesh.glb")
+    cameras = camera.moved(posed.cameras, placement.upright_frame(mesh, posed.up))
+    eyes, looks = cameras.T_world_cam[:, :3, 3], -cameras.T_world_cam[:, :3, 2]
+    middles = eyes + inspector.FRUSTUM * eyes.norm(dim=-1, keepdim=True) * looks
+    start = torch.tensor(inspector.START)
+    T = torch.eye(4)
+    back = start / start.norm()
+    right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 1, 0]), back), dim=0)
+    T[:3, :4] = torch.stack([right, torch.linalg.cross(back, right), back, start], 1)
+    p_cam = (middles - T[:3, 3]) @ T[:3, :3]
+    x, y = (260 / np.tan(np.radians(13)) * p_cam[:, k] / -p_cam[:, 2] for k in (0, 1))
+    inside = (p_cam[:, 2] < 0) & (x.abs() < 340) & (y.abs() < 230)
+    best = torch.where(inside, x.abs(), -1.0).argmax()
+    return posed.names[best], (380 + x[best].item(), 260 - y[best].item())
 
 
 def canvas(page):
@@ -240,6 +341,30 @@ def test_the_viewer_draws_every_surface_orbits_looks_through_photos_and_is_fast_
         through.select_option(label="free view")
         page.wait_for_timeout(2000)
         assert np.abs(canvas(page) - shown["texture"]).mean() < 0.5, "the free view is as before"
+        slide(page, 1, "End")
+        whole = canvas(page)
+        slide(page, 1, "Home")
+        slide(page, 1, "PageUp", 3)  # a part of the width shows the mesh before, the other part the mesh now
+        half = canvas(page)
+        shoot(page, "viewer_before")
+        apart = [np.abs(half - other).mean() for other in (whole, shown["texture"])]
+        assert min(apart) > 1 and np.abs(whole - shown["texture"]).mean() > max(apart)
+        slide(page, 1, "Home")
+        name, at = frustum_on_screen(begun)
+        box = page.locator(".recon-inspector canvas").bounding_box()
+        page.mouse.click(box["x"] + at[0], box["y"] + at[1])
+        until(lambda: through.locator("option:checked").inner_text() == name, 10)
+        page.wait_for_timeout(3000)
+        over = canvas(page)
+        shoot(page, "viewer_frustum_clicked")
+        slide(page, 0, "Home")
+        photo = canvas(page)
+        shoot(page, "viewer_photo_alone")
+        slide(page, 0, "End")
+        mesh = canvas(page)
+        assert min(np.abs(a - b).mean() for a, b in ((over, photo), (over, mesh), (photo, mesh))) > 1
+        through.select_option(label="free view")
+        page.wait_for_timeout(2000)
         box = page.locator(".recon-inspector canvas").bounding_box()
         page.evaluate(FRAMES)
         page.mouse.move(box["x"] + 300, box["y"] + 250)
@@ -253,6 +378,15 @@ def test_the_viewer_draws_every_surface_orbits_looks_through_photos_and_is_fast_
         page.wait_for_timeout(1500)
         shoot(page, "viewer_orbit")
         assert np.abs(canvas(page) - shown["texture"]).mean() > 1 and rate >= 10
+
+
+def is_our_kernel(pid, home):
+    """Whether the process is a kernel that the server of this home has started."""
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+        return "ipykernel_launcher" in words and str(home) in words
+    except OSError:
+        return False
 
 
 def draw(page, *places):
@@ -315,6 +449,43 @@ def test_a_mask_and_a_known_length_by_hand(home, lab, chromium, begun):
 
 
 @long
+def test_two_points_say_which_way_is_up_and_the_run_is_done_again(home, lab, chromium, begun):
+    shutil.copytree(begun, home / "outputs/tilted")
+    posed = load_scene(home / "outputs/tilted/scene")
+    assert posed.up.tolist() != [-1, 0, 0]
+    pixels, _ = camera.project(posed.cameras, torch.tensor([[0.2, 0.0, 0.03], [-0.2, 0.0, 0.0]]))
+    with notebook(chromium, lab, "notebooks/0_workbench.ipynb") as page:
+        run_all(page)
+        page.wait_for_selector(".recon-workbench", timeout=60000)
+        page.locator(".recon-runs select").select_option(label=re.compile("tilted"))
+        page.get_by_text("By hand: masks").click()
+        press(page, "up direction", ".recon-by-hand")
+        until(lambda: page.locator(".recon-marks").evaluate("c => c.width") > 300)
+        press(page, "use as up", ".recon-by-hand")
+        until(lambda: "marked in two photos or more; marked in 0, 0" in page.locator(".recon-by-hand").inner_text())
+        for name in posed.names[:3:2]:
+            page.locator(".recon-by-hand select").first.select_option(f"{name}.png")
+            page.wait_for_timeout(1000)
+            i = posed.names.index(name)
+            for end, tool in enumerate(("a low point", "a point right above it")):
+                press(page, tool, ".recon-by-hand")
+                draw(page, tuple((pixels[i, end] / posed.cameras.sizes[i]).tolist()))
+        shoot(page, "by_hand_up")
+        press(page, "use as up", ".recon-by-hand")
+        until(lambda: "up is the world's -x, " in page.locator(".recon-by-hand").inner_text())
+        shoot(page, "by_hand_up_used")
+        until(lambda: load_scene(home / "outputs/tilted/scene").up.tolist() == [-1, 0, 0], 90)
+        until(lambda: pipeline_state(home / "outputs/tilted") == ["done", "done"], 90)
+        parameters = json.loads((home / "outputs/tilted/run.json").read_text())["stages"]["1_ingest"]["parameters"]
+        assert parameters["up"] == "-x"
+
+
+def pipeline_state(run):
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    return [stages[name]["state"] for name in ("1_ingest", "2_reconviagen")]
+
+
+@long
 def test_a_run_from_the_workbench_is_cancelled_resumed_and_judged_and_two_tabs_show_it(home, lab, chromium):
     quick = read_params(ROOT / "params" / "ci.yaml")
     quick["2_reconviagen"] |= {"backend": "hull"}
@@ -355,7 +526,7 @@ def test_a_run_from_the_workbench_is_cancelled_resumed_and_judged_and_two_tabs_s
         picture = np.asarray(Image.open(io.BytesIO(frame)).convert("RGB")).reshape(-1, 3)
         assert len(np.unique(picture // 16, axis=0)) > 20, "the viewer draws"
         shoot(page, "workbench_3d")
-        until(lambda: not lock.alive(home / "outputs/browser"))  # its process writes the report after the verdict
+        rests(home / "outputs/browser")
         press(page, "delete", ".recon-workbench")
         press(page, "really delete", ".recon-workbench")
         until(lambda: not (home / "outputs/browser").exists())

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,6 +121,98 @@ def test_changes_are_recorded_with_the_step_that_first_used_them_and_refusals_ch
     assert all(losses[alpha] > 0 for _, losses in result.history)  # what is shown is not weighted
 
 
+def test_photos_can_be_made_larger_up_to_what_is_in_them(ball, tmp_path):
+    views = camera.orbit(8, 0.3, 5.0, 0.5, 96)
+    rgba = render.over_white_srgb(render.photographed(ball, views, cpu))
+    alpha = render.photographed(ball, views, cpu)[..., 3:]
+    images = tuple((torch.cat([rgba, alpha], -1).clamp(0, 1) * 255).byte().numpy())
+    setup = refine.prepare(images, views, ball, 32, cpu, light_size=16)
+    own = crops.own_size(images)
+    assert own > 64
+
+    async def drive(live):
+        assert live.photo_sizes() == (0, 8, 16, 32, 64, own)
+        await asked(live, live.one_step)
+        for size in (own, 16, 64, 0):
+            await asked(live, live.change, "photo_size", size)
+            await asked(live, live.one_step)
+            assert not live.says
+            shown.append(seen[-1])
+        await asked(live, live.change, "photo_size", 2 * own)
+        assert "photo_size: got" in live.says and live.value("photo_size") == 0
+
+    shown, seen = [], []
+    measure = fit.measure
+
+    def measured(mesh, shot, *rest):
+        seen.append(shot.target.shape[2])
+        return measure(mesh, shot, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "measure", measured)
+        result = driven(setup, tmp_path, drive).result
+    assert shown == [own, 16, 64, 32]
+    assert [(one["step"], one["value"]) for one in result.changes] == [(2, own), (3, 16), (4, 64), (5, 0)]
+
+
+def test_smoothness_and_every_weight_can_be_changed_while_it_runs(setup, tmp_path):
+    values = {"smoothness": 60.0, "glare": 0.2, "w_occlusion": 0.5, "w_laplacian": 3.0, "w_white": 0.5, "w_smooth": 1.0}
+
+    async def drive(live):
+        for _ in range(3):
+            await asked(live, live.one_step)
+        before = live.state.fit.mesh.verts.clone()
+        await asked(live, live.take_snapshot)
+        for name, value in values.items():
+            await asked(live, live.one_step)
+            await asked(live, live.change, name, value)
+            await asked(live, live.one_step)
+            ends[name] = fit.snapshot(live.state.fit.mesh)
+            await asked(live, live.change, name, getattr(CONFIG, name))
+            await asked(live, live.return_to, 3)
+            assert torch.equal(live.state.fit.mesh.verts, before)
+        for _ in range(2):
+            await asked(live, live.one_step)
+        ends[""] = fit.snapshot(live.state.fit.mesh)
+
+    ends = {}
+    assert driven(setup, tmp_path, drive).result.changes == []
+    for name in values:
+        same = [
+            torch.equal(getattr(ends[name], part), getattr(ends[""], part)) for part in ("verts", "texture", "light")
+        ]
+        assert not all(same), f"{name} changes nothing"
+
+
+def test_a_smoother_fit_keeps_its_shape_when_smoothness_changes_and_a_checkpoint_knows_which_it_had(setup, tmp_path):
+    async def drive(live):
+        for _ in range(3):
+            await asked(live, live.one_step)
+        await asked(live, live.change, "lr_vertex", 0.0)
+        before = live.state.fit.mesh.verts.clone()
+        await asked(live, live.change, "smoothness", 200.0)
+        await asked(live, live.one_step)
+        assert torch.equal(live.state.fit.mesh.verts, before)
+        await asked(live, live.change, "lr_vertex", 1e-6)
+        await asked(live, live.one_step)
+        torch.testing.assert_close(live.state.fit.mesh.verts, before, rtol=0, atol=1e-4)
+        await asked(live, live.change, "smoothness", 1.0)
+        live.running = True
+        await asked(live, live.pause)  # writes a checkpoint of a state that had 200
+        await asked(live, live.one_step)
+        ends.append(live.state.fit.mesh.verts.clone())
+
+    async def look(live):
+        assert live.step == 5 and live.value("smoothness") == 1.0
+        await asked(live, live.one_step)
+        ends.append(live.state.fit.mesh.verts.clone())
+
+    ends = []
+    driven(setup, tmp_path, drive)
+    driven(setup, tmp_path, look)
+    assert torch.equal(*ends)
+
+
 def test_a_fit_goes_back_to_a_snapshot_and_takes_the_same_steps_again(setup, tmp_path):
     async def drive(live):
         await asked(live, live.one_step)
@@ -194,6 +287,27 @@ def test_a_step_that_fails_leaves_the_state_before_it_and_living_buttons(setup, 
     driven(setup, tmp_path, drive)
 
 
+def test_a_full_disk_pauses_the_fit_with_a_word_and_loses_nothing(setup, tmp_path, monkeypatch):
+    def full(*rest):
+        raise OSError(28, "No space left on device")
+
+    async def drive(live):
+        await asked(live, live.one_step)
+        before = live.state.fit.mesh.verts.clone()
+        live.running = True
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "write", full)
+            await asked(live, live.pause)
+            await until(lambda: live.says)
+        assert "No space left on device" in live.says and not live.running
+        assert torch.equal(live.state.fit.mesh.verts, before)
+        await asked(live, live.one_step)
+        await asked(live, live.keep_this)
+        assert live.step == 2 and live.result.kept.step == 2 and not live.says
+
+    driven(setup, tmp_path, drive)
+
+
 class Folder:
     def __init__(self, path):
         self.path = path
@@ -214,8 +328,31 @@ def scene_of_one():
     return Scene(("a",), (image,), camera.orbit(1, 0.3, 5.0, 0.5, 48), np.array([True]), np.array([0.0, 1, 0]))
 
 
+class Kernel:
+    """As much of ipykernel's as the panel touches."""
+
+    def __init__(self):
+        self.code, self.sent = "the panel's cell", []
+
+    def get_parent(self):
+        return {"content": {"code": self.code}}
+
+    def _send_abort_reply(self, stream, request, idents):
+        self.sent.append(request["content"]["code"])
+
+
+def test_a_request_of_the_panels_cell_that_the_kernel_drops_gets_the_panel(monkeypatch):
+    kernel, shown = Kernel(), []
+    for name in ("first", "second"):
+        panel._show_where_dropped(kernel, lambda name=name: shown.append(name))
+    for code in ("print(1)", "the panel's cell", "print(2)"):
+        kernel._send_abort_reply(None, {"content": {"code": code}}, None)
+    assert shown == ["second"] and kernel.sent == ["print(1)", "the panel's cell", "print(2)"]
+
+
 def test_the_cell_shows_one_panel_however_often_it_runs_and_returns_what_was_kept(setup, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "watched", lambda: True)
+    monkeypatch.setattr(panel, "get_ipython", lambda: SimpleNamespace(kernel=Kernel()))
     shown = []
     monkeypatch.setattr("recon_lib.show.panel_widgets.display", lambda what, **options: shown.append(what))
     photos = scene_of_one()

@@ -52,5 +52,8 @@ class Adam:
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"{name}.value"])
             if f"{name}.count" in tensors:
-                kept = {key: tensors[f"{name}.{key}"].to(parameter.device) for key in ("first", "second", "count")}
+                kept = {
+                    key: tensors[f"{name}.{key}"].to(parameter.device, copy=True)
+                    for key in ("first", "second", "count")
+                }
                 self.remembered[name] = kept

@@ -52,7 +52,7 @@ class FitConfig:
     decay: float = knob(0.1, "share to which the rates fall geometrically by the last step", 0.0001, 1)
     seed: int = knob(0, "seed of the order of photos and of their backgrounds", 0, 1000000)
     w_occlusion: float = 0.001  # weight against occlusion
-    w_laplacian: float = 0.0  # weight of the Laplacian energy at the start, fades to 0
+    w_laplacian: float = 0.0  # weight of the Laplacian energy at the start, fades to 0 by the last step
     warmup: int = 10  # steps over which the rates rise from 0, at the start of each scale
 
 

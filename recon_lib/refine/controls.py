@@ -1,15 +1,20 @@
 """What may be changed while a fit runs, and the order in which it takes its photos. The fit reads both before every step."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from recon_lib.photos.crops import Photos
 from recon_lib.refine.config import BATCH, FitConfig
 
 
 class Controls:
     """Rates, weights and sizes as `FitConfig` names them, with its values at first."""
 
-    def __init__(self, config: FitConfig):
+    def __init__(self, config: FitConfig, sized: Callable[[int], Photos] | None = None):
+        """`sized` gives the fit's photos with that many pixels along a side; without it they have the schedule's size."""
+        self.sized = sized
         self.lr_vertex = config.lr_vertex
         self.lr_texture = config.lr_texture
         self.lr_material = config.lr_material
@@ -17,6 +22,10 @@ class Controls:
         self.w_alpha = config.w_alpha
         self.w_smooth = config.w_smooth
         self.w_white = config.w_white
+        self.w_occlusion = config.w_occlusion
+        self.w_laplacian = config.w_laplacian
+        self.smoothness = config.smoothness
+        self.glare = config.glare
         self.batch = config.batch  # photos per step, 0 takes BATCH's
         self.steps = config.steps  # the last step; with more of them, rates stay as low as `decay` has made them
         self.photo_size = 0  # pixels along a side of the photos, 0 for as many as the schedule has
@@ -25,9 +34,9 @@ class Controls:
         """The batch of the next step."""
         return self.batch or BATCH[device.type]
 
-    def times_smaller(self, size: int) -> int:
-        """By how much photos of `size` pixels are to be shrunk; 1 leaves them as they are."""
-        return max(1, size // self.photo_size) if self.photo_size else 1
+    def values(self) -> dict[str, float | int]:
+        """All that may be changed, by name."""
+        return {name: value for name, value in vars(self).items() if name != "sized"}
 
 
 class PhotoOrder:

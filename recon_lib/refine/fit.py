@@ -22,7 +22,6 @@ from torch import Tensor
 from recon_lib import mesh as meshes
 from recon_lib import render, threads
 from recon_lib.mesh import Mesh
-from recon_lib.photos import crops
 from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import losses
@@ -83,12 +82,13 @@ def fit(
     batch = controls.photos_per_step(device)
     before = int(begun.inside["order.taken"]) if begun else first * batch
     order = PhotoOrder(len(photos.cameras), config.seed, device, config.steps * batch, before)
-    shown, smaller = photos, 1
+    shown, size = photos, 0
     seen, edges = views(photos), meshes.edges(start.faces)
     room = _room(photos, batch) if device.type == "cuda" else None
-    fixed = Fixed(raster, raster.topology(start.faces), room, config.glare)
+    fixed = Fixed(raster, raster.topology(start.faces), room, controls.glare)
     recorded = Recorded() if fixed.room and start.light is not None and not corrected.adam else None
-    smooth = Preconditioner(start, config.smoothness)
+    smoothness = begun.inside["smoothness"].item() if begun else controls.smoothness  # of `smooth`
+    smooth = Preconditioner(start, smoothness)
     u = smooth.to_differential(start.verts).requires_grad_(True)
     mesh = _make_trainable(start)
     moves = _Movers(u, mesh, config)
@@ -101,7 +101,8 @@ def fit(
 
     def inside() -> dict[str, Tensor]:
         kept = {"generator": generator.get_state(), "order.taken": torch.tensor(order.taken)}
-        return moves.tensors() | corrected.tensors() | kept
+        own = {"smoothness": torch.tensor(smoothness, dtype=torch.float64)}
+        return moves.tensors() | corrected.tensors() | kept | own
 
     if begun is not None:
         moves.load(begun.inside)
@@ -112,12 +113,15 @@ def fit(
     for step in count(taken + 1):
         if step > (controls.steps if last is None else last):
             return
-        if (batch, smaller) != (
-            now := (controls.photos_per_step(device), controls.times_smaller(photos.rgba.shape[2]))
-        ):
-            batch, smaller = now
-            shown = crops.shrink(photos, smaller)
+        if (batch, size) != (now := (controls.photos_per_step(device), controls.photo_size)):
+            batch, size = now
+            shown = controls.sized(size) if size else photos
             seen, fixed = views(shown), fixed._replace(room=_room(shown, batch) if fixed.room else None)
+        fixed = fixed._replace(glare=controls.glare)
+        if smoothness != controls.smoothness:
+            smoothness, verts = controls.smoothness, verts.detach()
+            smooth = Preconditioner(start, smoothness)
+            moves.restart_vertices(smooth.to_differential(verts))
         if controls.lr_vertex > 0 and not verts.requires_grad:
             verts = smooth.to_verts(u)
         mesh = replace(mesh, verts=verts)
@@ -130,12 +134,10 @@ def fit(
         else:
             found = measure(mesh, shot, fixed, *drawn, partial(corrected.brightened, chosen=chosen))
         terms = {"colour": (1.0, found.colour), "alpha": (controls.w_alpha, found.alpha)}
-        terms |= _material_terms(mesh, found, controls, config.w_occlusion)
-        if config.w_laplacian:
-            terms["laplacian"] = (
-                config.w_laplacian * max(0.0, 1 - step / config.steps),
-                losses.laplacian_energy(verts, edges),
-            )
+        terms |= _material_terms(mesh, found, controls)
+        if controls.w_laplacian:
+            fading = controls.w_laplacian * max(0.0, 1 - step / config.steps)
+            terms["laplacian"] = (fading, losses.laplacian_energy(verts, edges))
         loss = sum((weight * value for weight, value in terms.values()), none)
         if corrected.adam:
             loss = loss + corrected.pull()
@@ -231,6 +233,12 @@ class _Movers:
         self.adam.load(tensors)
 
     @torch.no_grad()
+    def restart_vertices(self, u: Tensor) -> None:
+        """Takes other unknowns for the vertices; what was remembered of the earlier ones means nothing for these."""
+        self.u.copy_(u)
+        self.vertex = UniformAdam(self.u)
+
+    @torch.no_grad()
     def step(self, rate: float, controls: Controls) -> None:
         if self.u.grad is not None:
             # The mean of more photos has less noise, so its steps may be longer (Krizhevsky 2014, section 5: by the root).
@@ -245,15 +253,15 @@ class _Movers:
             self.mesh.light.clamp_min_(0)
 
 
-def _material_terms(mesh: Mesh, found: Measured, controls: Controls, w_occlusion: float) -> dict:
+def _material_terms(mesh: Mesh, found: Measured, controls: Controls) -> dict:
     """Name to (weight, value) of the terms that keep material and light plausible; empty for an unlit mesh."""
     if mesh.light is None:
         return {}
     terms = {}
     if controls.w_smooth:
         terms["smooth"] = controls.w_smooth, found.smooth
-    if w_occlusion:
-        terms["occlusion"] = w_occlusion, found.occlusion
+    if controls.w_occlusion:
+        terms["occlusion"] = controls.w_occlusion, found.occlusion
     if controls.w_white:
         terms["white"] = controls.w_white, found.white
     return terms

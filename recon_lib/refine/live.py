@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 import torch
 
 from recon_lib import knobs
+from recon_lib.knobs import Parameter
+from recon_lib.photos import crops
+from recon_lib.photos.crops import Photos
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import checkpoint, corrections, fit, headless, refine
 from recon_lib.refine.config import FitConfig
@@ -29,6 +32,13 @@ from recon_lib.surface import projection
 NAME = ".refined.panel.checkpoint"  # in the run folder; not `checkpoint.NAME`, as changes make it another fit
 MOST_SNAPSHOTS = 8
 BEST, THIS = "best", "this"
+WEIGHTS = {  # no parameters of the notebook, but a person may change them while the fit runs
+    name: Parameter(name, getattr(FitConfig, name), help, 0, 1000)
+    for name, help in (
+        ("w_occlusion", "weight against occlusion"),
+        ("w_laplacian", "weight of the Laplacian energy at the start, fades to 0 by the last step"),
+    )
+}
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +61,8 @@ class LiveFit:
         `identity` is `checkpoint.identity` of setup and config. Call it in a running event loop.
         """
         self.setup, self.config, self.raster, self.path, self.identity = setup, config, raster, path, identity
-        self.knobs = knobs.parameters(FitConfig)
-        self.controls = Controls(config)
+        self.knobs = knobs.parameters(FitConfig) | WEIGHTS
+        self.controls = Controls(config, self._photos)
         self.running = False
         self.chosen = ""  # what is kept: BEST or THIS; empty while the fit is not over
         self.watcher: Callable[[], None] = lambda: None  # called after each step and each thing that was asked for
@@ -140,9 +150,10 @@ class LiveFit:
         return getattr(self.controls, name)
 
     def photo_sizes(self) -> tuple[int, ...]:
-        """The sizes in pixels to which photos can be shrunk; 0 leaves them to the schedule."""
-        largest = self.setup.photos.rgba.shape[2]
-        return 0, *(largest // k for k in (1, 2, 4) if largest % k == 0)
+        """The sizes in pixels that photos can have, up to what is in them; 0 leaves the size to the schedule."""
+        size, own = self.setup.photos.rgba.shape[2], self.setup.own_size
+        larger = [k * size for k in (2, 4) if k * size < own] + [own] * (own > size)
+        return 0, *(size // k for k in (4, 2, 1) if size % k == 0), *larger
 
     def extend(self, more: int) -> None:
         """Adds steps at the end, at the rates that the last step had, and goes on. Raises ValueError for less than one."""
@@ -165,17 +176,22 @@ class LiveFit:
     def return_to(self, step: int) -> None:
         """Goes back to a snapshot; what came after it leaves the history, and rates stay as they are now."""
         saved, steps = self.snapshots[step]
-        before, result = self.controls, self.result
+        before, result = self.controls.values(), self.result
         changes = [change for change in result.changes if change["step"] <= step]
         history = [row for row in result.history if row[0] <= step]
         validation = [row for row in result.validation if row[0] <= step] if step else []
         self.result = FitResult(history=history, validation=validation, kept=saved and saved.kept, changes=changes)
         self.running, self.chosen, self.controls.steps = False, "", steps
         self._begin(saved)
-        in_force = vars(Controls(self.config)) | {change["name"]: change["value"] for change in changes}
-        for name, value in vars(before).items():
+        in_force = Controls(self.config).values() | {change["name"]: change["value"] for change in changes}
+        for name, value in before.items():
             if value != in_force[name]:
                 self._record(name, value)
+
+    def _photos(self, size: int) -> Photos:
+        photos = self.setup.photos
+        there = photos.rgba.shape[2]
+        return crops.shrink(photos, there // size) if size <= there else self.setup.larger(size)
 
     def _begin(self, saved: Saved | None) -> None:
         self._steps = refine.run(self.setup, self.config, self.raster, self.controls, saved)

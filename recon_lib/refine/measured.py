@@ -86,7 +86,7 @@ class Recorded:
         offsets = places if aside is None else aside(places)
         drawn = background(batch.target[..., 0].numel())
         given = (*batch, mesh.verts, mesh.texture, mesh.material.values, mesh.light, offsets, drawn)
-        key = (fixed.room, aside is None, *((x.shape, x.requires_grad) for x in given))
+        key = (fixed.room, fixed.glare, aside is None, *((x.shape, x.requires_grad) for x in given))
         if key != self.key:
             self.key, self.replay = key, self._recorded(mesh, given, fixed, aside is None)
         return Measured(*self.replay(*given))

@@ -4,7 +4,7 @@ The fit runs in the unit frame (object in the unit sphere), so that its rates an
 photos are not shown to the fit. The result is the state that explains these best; the mesh as given is one of the states.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -48,6 +48,8 @@ class Setup:
     given: Mesh  # the given mesh; if it had no texture, it has the photos' mean colours
     start: Mesh  # the mesh with which the fit starts: `given` with material and light, or one with new faces
     cameras_found: bool = False  # in the photos, so that a fit may correct them (`corrections`)
+    own_size: int = 0  # pixels along a side of most crops in the photos themselves; 0 where these are not at hand
+    larger: Callable[[int], Photos] | None = None  # gives `photos` anew, with that many pixels along a side
 
 
 class Kept(NamedTuple):
@@ -114,15 +116,20 @@ def prepare(
         raise ValueError("refine: got no photos, need at least one that is not held out")
     threads.one_torch_thread()
     T_unit_world = frames.unit_frame(mesh.verts)
-    size = min(photo_size, crops.own_size(images))
-    photos = crops.crop_photos(images, camera.moved(cameras, T_unit_world), size, progress, raster.DEVICE)
+    own_size, cameras = crops.own_size(images), camera.moved(cameras, T_unit_world)
+
+    def crop(size: int, progress: Progress = silent) -> Photos:
+        return crops.crop_photos(images, cameras, size, progress, raster.DEVICE)
+
+    photos = crop(min(photo_size, own_size), progress)
     shown, validation = split_for_validation(photos)
     given = placement.transform(mesh, T_unit_world)
     if given.texture is None:
         given = projection.paint(given, shown, texture_size, raster, progress)
     given = meshes.on_device(given, raster.DEVICE)
     start = make_lit(given, light_size, raster) if light_size and given.light is None else given
-    return Setup(T_unit_world, shown, validation, given, start, cameras_found)
+    return Setup(T_unit_world, shown, validation, given, start, cameras_found, own_size,
+                 lambda size: split_for_validation(crop(size))[0])  # fmt: skip
 
 
 def find_new_faces(

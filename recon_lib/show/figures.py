@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from PIL import Image
@@ -229,7 +230,7 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
     figure = Picture(figsize=(5.4, 5) if tall else (10, 3), layout=None if tall else "constrained")
     axis, decides = figure.subplots(2, 1) if tall else figure.subplots(1, 2)
     if tall:  # a running fit draws this one again and again, and a constrained layout takes half of the time
-        figure.subplots_adjust(left=0.19, right=0.98, top=0.98, bottom=0.1, hspace=0.42)
+        figure.subplots_adjust(left=0.19, right=0.98, top=0.95, bottom=0.1, hspace=0.42)
     values = fit_history.table(rows)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         line = {"color": CURVES[column - 1]}
@@ -237,16 +238,23 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
         axis.semilogy(values[:, 0], running_mean(values[:, column]), label=f"{label}, mean of 20", **line)
     axis.set(xlabel="step", ylabel="loss")
     handles, labels = axis.get_legend_handles_labels()
-    axis.legend(handles[1::2], labels[1::2], fontsize=8)
+    place = {
+        "loc": "lower right",
+        "bbox_to_anchor": (1.0, 0.98),
+        "ncols": 3,
+        "frameon": False,
+    }  # above, not on the curves
+    axis.legend(handles[1::2], labels[1::2], fontsize=8, columnspacing=1, handlelength=1.2, **place)
     axis.grid(alpha=0.3)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _validation(decides, validation)
     return figure
 
 
 def _validation(axis: Axes, rows: list[tuple[int, float]]) -> None:
-    axis.set(xlabel="step", ylabel="PSNR in the mask, dB", title="validation photos: the best step is kept")
-    axis.title.set_fontsize(9)
+    axis.set(xlabel="step", ylabel="PSNR in the mask, dB")
     axis.grid(alpha=0.3)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not rows:
         axis.text(
             0.5, 0.5, "too few photos to keep any\nfor validation", ha="center", va="center", transform=axis.transAxes
@@ -255,8 +263,8 @@ def _validation(axis: Axes, rows: list[tuple[int, float]]) -> None:
     steps, scores = zip(*rows, strict=True)
     best = scores.index(max(scores))
     axis.plot(steps, scores, marker=".", color=CURVES[3])
-    axis.plot(steps[best], scores[best], "o", color=CURVES[3], label=f"kept: step {steps[best]}, {scores[best]:.2f} dB")
-    axis.legend(fontsize=8, loc="lower right")
+    axis.plot(steps[best], scores[best], "o", color=CURVES[3])
+    axis.set_title(f"validation photos; highest at step {steps[best]}: {scores[best]:.2f} dB", fontsize=9)
 
 
 def comparisons(rows: dict[str, Comparison]) -> Picture:

@@ -92,8 +92,10 @@ class Inspector:
             body.visible = name == mode
         self._fade(self.opacity.value)
         self.says.value = {
-            MODES[3]: f"dark blue: no photo, yellow: {SEEN_SHOWN} photos or more",
-            MODES[4]: f"black: none, light yellow: {ERROR_SHOWN:g} and more of 1; grey: no photo shows it",
+            MODES[3]: f"how many photos see it: dark blue none, yellow {SEEN_SHOWN} or more",
+            MODES[
+                4
+            ]: f"mean error of colours (0 to 1): black 0, light yellow {ERROR_SHOWN:g} or more; grey: no photo shows it",
         }.get(mode, f"{len(self.mesh.faces)} faces")
 
     def _body(self, mesh: Mesh, mode: str, plane: three.Plane) -> three.Mesh:
@@ -170,7 +172,9 @@ class Inspector:
         picture = np.asarray(Image.alpha_composite(white, small))
         order = [0, 3, 2, 0, 2, 1]
         uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])[order]
-        material = three.MeshBasicMaterial(map=_texture(picture), side="DoubleSide")
+        material = three.MeshBasicMaterial(
+            map=_texture(picture), side="DoubleSide", polygonOffset=True, polygonOffsetFactor=1, polygonOffsetUnits=1
+        )  # fmt: skip  behind its rim
         return three.Mesh(_geometry({"position": corners[order], "uv": uv}), material)
 
     def _picked(self, change: dict) -> None:

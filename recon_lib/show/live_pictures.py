@@ -1,13 +1,15 @@
 """Pictures of a running fit: one photo beside what the fit makes of it, each under its name. H W 3 uint8, sRGB, on white."""
 
 import io
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
-from recon_lib import camera, colour, render
+from recon_lib import camera, colour, files, render
 from recon_lib.camera import Cameras
 from recon_lib.mesh import Mesh, vertex_normals
 from recon_lib.photos import crops
@@ -18,6 +20,8 @@ from recon_lib.verdict.images import ERROR_SHOWN
 SIDE = 224  # pixels along a side of each picture
 STRIP = 20  # pixels above each picture, for its name
 COLUMNS = 3
+FILE_SECONDS = 3.0  # least time between two of them
+FILE_SHARE = 0.01  # of the time, at most, goes into them
 
 
 class Watched:
@@ -49,6 +53,27 @@ class Watched:
         return shown
 
 
+class Reporter:
+    """Writes the pictures of a running fit into a file now and then, for those who look at its run from elsewhere."""
+
+    def __init__(self, watched: Watched, path: Path):
+        self.watched, self.path = watched, path
+        self.written, self.seconds = 0.0, 0.0  # when it was last, and how long that took
+
+    def update(self, step: int, mesh: Mesh) -> None:
+        """Writes the file if it is time."""
+        began = time.monotonic()
+        if began - self.written < max(FILE_SECONDS, self.seconds / FILE_SHARE):
+            return
+        files.write_bytes(self.path, sheet(self.watched.pictures(mesh), f"step {step}"))
+        self.written = time.monotonic()
+        self.seconds = self.written - began
+
+    def close(self) -> None:
+        """Takes the file away."""
+        self.path.unlink(missing_ok=True)
+
+
 @torch.no_grad()
 def normals(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> np.ndarray:
     """The mesh's smooth normals in the first camera's frame: red right, green up, blue towards the camera."""
@@ -61,14 +86,19 @@ def normals(mesh: Mesh, cameras: Cameras, raster: Rasteriser) -> np.ndarray:
     return _bytes(torch.where(rast[0, ..., 3:] > 0, n_cam * 0.5 + 0.5, 1.0).cpu())
 
 
-def sheet(pictures: dict[str, np.ndarray]) -> bytes:
-    """The pictures in rows of COLUMNS, each under its name, as JPEG."""
+def first_watched(photos: Scene) -> str:
+    """The photo that is watched until another is chosen: a held-out one, which the fit does not see."""
+    return next((name for name, out in zip(photos.names, photos.held_out, strict=True) if out), photos.names[0])
+
+
+def sheet(pictures: dict[str, np.ndarray], words: str = "") -> bytes:
+    """The pictures in rows of COLUMNS, each under its name, with `words` before the first name, as JPEG."""
     rows = -(-len(pictures) // COLUMNS)
     whole = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + STRIP)), "white")
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(13)
     for i, (name, picture) in enumerate(pictures.items()):
         x, y = i % COLUMNS * SIDE, i // COLUMNS * (SIDE + STRIP)
-        draw.text((x + 4, y + 2), name, fill="black", font=font)
+        draw.text((x + 4, y + 2), f"{words}, {name}" if words and i == 0 else name, fill="black", font=font)
         whole.paste(Image.fromarray(picture), (x, y + STRIP))
     buffer = io.BytesIO()
     whole.save(buffer, "JPEG", quality=88)

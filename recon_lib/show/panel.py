@@ -3,10 +3,16 @@
 In a watched notebook no cell waits for the fit. The cell shows the panel and ends in `NotYet`, so the cells below it do not run
 and the kernel stays free: "Run All" again, an interrupt or a closed browser harm nothing. When the person has chosen what to
 keep, the same cell returns it, and the cells below run.
+
+A cell that ends in an error makes the kernel drop everything that waits for it, from this and from other browser tabs. If this
+very cell is among that, its output is empty by then, so it gets the panel in place of an answer (`_show_where_dropped`).
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from IPython import get_ipython
 
 from recon_lib import progress
 from recon_lib.photos.scene import Scene
@@ -16,8 +22,10 @@ from recon_lib.refine import live as live_fits
 from recon_lib.refine.checkpoint import Keeper
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.headless import FitResult
-from recon_lib.refine.refine import Setup
+from recon_lib.refine.refine import RefineState, Setup
+from recon_lib.show import live_pictures
 from recon_lib.show.panel_widgets import PanelWidgets
+from recon_lib.stages import LIVE
 
 _open: dict[Path, PanelWidgets] = {}  # the panel of each run folder that this kernel works in
 
@@ -46,7 +54,7 @@ def fitted(setup: Setup, config: FitConfig, raster: Rasteriser, photos: Scene, s
     Until then it shows the panel and raises NotYet. A second call for the same fit shows the same panel again.
     """
     if not progress.watched():
-        return _run_through(setup, config, raster, stage)
+        return _run_through(setup, config, raster, photos, stage)
     path = stage.folder(live_fits.NAME)
     identity = checkpoint.identity(setup, config)
     shown = _open.get(path)
@@ -56,13 +64,39 @@ def fitted(setup: Setup, config: FitConfig, raster: Rasteriser, photos: Scene, s
         shown = _open[path] = PanelWidgets(live_fits.LiveFit(setup, config, raster, path, identity), photos)
     shown.show()
     if not shown.live.chosen:
+        _show_where_dropped(get_ipython().kernel, shown.show)
         raise NotYet("The fit waits for you: press start above. What you keep is then used by the cells below.")
     return shown.live.result
 
 
-def _run_through(setup: Setup, config: FitConfig, raster: Rasteriser, stage: Stage) -> FitResult:
+def _show_where_dropped(kernel: Any, show: Callable[[], None]) -> None:
+    """Calls `show` for each request with the code that runs now if the kernel drops it. It replaces an earlier `show`.
+
+    ipykernel has no public place for this; a browser test would miss it.
+    """
+    code, send = kernel.get_parent()["content"]["code"], type(kernel)._send_abort_reply
+
+    def show_and_send(stream: Any, request: dict, idents: Any) -> None:
+        if request["content"]["code"] == code:
+            show()  # as output of the dropped request, which is the kernel's current one
+        send(kernel, stream, request, idents)
+
+    kernel._send_abort_reply = show_and_send
+
+
+def _run_through(setup: Setup, config: FitConfig, raster: Rasteriser, photos: Scene, stage: Stage) -> FitResult:
     keeper = Keeper(stage.folder(checkpoint.NAME), setup, config)
     if keeper.found.sentence:
         print(keeper.found.sentence)
     steps = refine.run(setup, config, raster, saved=keeper.found.saved)
-    return headless.run_to_end(steps, config.steps, stage.progress, stage.overdue, keeper.found.result, keeper.keep)
+    watched = live_pictures.Watched(photos, live_pictures.first_watched(photos), setup.T_unit_world, raster)
+    reporter = live_pictures.Reporter(watched, stage.folder(LIVE))
+
+    def keep(state: RefineState, result: FitResult) -> None:
+        keeper.keep(state, result)
+        reporter.update(state.fit.step, state.fit.mesh)
+
+    try:
+        return headless.run_to_end(steps, config.steps, stage.progress, stage.overdue, keeper.found.result, keep)
+    finally:
+        reporter.close()

@@ -11,9 +11,7 @@ import time
 import ipywidgets
 from IPython.display import HTML, display
 
-from recon_lib import knobs
 from recon_lib.photos.scene import Scene
-from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import BEST, LiveFit
 from recon_lib.show import figures, live_mesh, live_pictures, still
 from recon_lib.show.knob_row import KnobRow
@@ -21,7 +19,8 @@ from recon_lib.show.knob_row import KnobRow
 REFRESH_SECONDS = 0.5  # least time between two refreshes
 SHARE = 0.08  # of the time, at most, goes into drawing
 STILL_SECONDS = 10.0  # between two pictures of the panel for those who open the notebook again
-RATES = ("lr_vertex", "lr_texture", "lr_material", "lr_light", "w_alpha", "w_smooth", "w_white")
+RATES = ("lr_vertex", "lr_texture", "lr_material", "lr_light", "smoothness", "glare")
+WEIGHTS = ("w_alpha", "w_smooth", "w_white", "w_occlusion", "w_laplacian")
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # After "Run All" the browser looks at the last cell.
 INTO_VIEW = """<script>document.querySelector(".recon-panel")?.scrollIntoView({ block: "center" });</script>"""
@@ -38,7 +37,7 @@ class PanelWidgets:
         held = [name for name, out in zip(photos.names, photos.held_out, strict=True) if out]
         self.photo = ipywidgets.Dropdown(
             options=[(f"{name}, held out" if name in held else name, name) for name in photos.names],
-            value=(held or list(photos.names))[0], layout={"width": "200px"},
+            value=live_pictures.first_watched(photos), layout={"width": "200px"},
         )  # fmt: skip
         self.watched = live_pictures.Watched(photos, self.photo.value, live.setup.T_unit_world, live.raster)
         self.photo.observe(lambda change: live.ask(self._watch, change["new"]), "value")
@@ -48,11 +47,12 @@ class PanelWidgets:
         self.state, self.says = ipywidgets.HTML(), ipywidgets.HTML()
         self.curve = ipywidgets.Image(format="png", layout={"width": "44%", "object_fit": "contain"})
         self.pictures = ipywidgets.Image(format="jpeg", layout={"width": "55%", "object_fit": "contain"})
-        self.rows = {name: self._row(name) for name in RATES}
+        self.rows = {name: self._row(name) for name in (*RATES, *WEIGHTS)}
         batch = live.controls.photos_per_step(live.setup.start.verts.device)
         self.batch = ipywidgets.Dropdown(options=sorted({*BATCHES, batch}), value=batch)
         self.size = ipywidgets.Dropdown(
-            options=[("as scheduled", 0), *((f"{n} px", n) for n in live.photo_sizes()[1:])]
+            options=[("as scheduled", 0), *((f"{n} px", n) for n in live.photo_sizes()[1:])],
+            value=live.controls.photo_size,
         )
         for name, widget in (("batch", self.batch), ("photo_size", self.size)):
             widget.layout.width = "130px"
@@ -142,7 +142,7 @@ class PanelWidgets:
         self._draw()
 
     def _row(self, name: str) -> KnobRow:
-        knob = knobs.parameters(FitConfig)[name]
+        knob = self.live.knobs[name]
 
         def changed(name: str, value: float) -> None:
             self.live.ask(self._change, name, value)
@@ -166,13 +166,17 @@ class PanelWidgets:
         self.toggle.layout.width = "84px"
         top = [self.toggle, button("one step", "step-forward", live.one_step), button("keep best", "star", live.keep_best),
                button("keep this", "check", live.keep_this), self.bar, self.state]  # fmt: skip
-        sizes = ipywidgets.HBox([ipywidgets.Label("batch"), self.batch, ipywidgets.Label("photos"), self.size])
-        rows = [row.widget for row in self.rows.values()]
-        knob_columns = ipywidgets.HBox([ipywidgets.VBox(rows[:4]), ipywidgets.VBox([*rows[4:], sizes])])
+        sizes = ipywidgets.HBox(
+            [ipywidgets.Label("photos per step"), self.batch, ipywidgets.Label("photo size"), self.size]
+        )
+        rates, weights = ([self.rows[name].widget for name in names] for names in (RATES, WEIGHTS))
+        knob_columns = ipywidgets.HBox(
+            [ipywidgets.VBox(rates), ipywidgets.VBox([*weights, sizes])], layout={"grid_gap": "24px"}
+        )
         more = [button("snapshot", "camera", live.take_snapshot), self.snapshots,
                 button("return to it", "undo", lambda: live.return_to(self.snapshots.value)),
                 button("extend by", "plus", lambda: live.extend(self.more.value)), self.more, ipywidgets.Label("steps"),
-                ipywidgets.Label("photo"), self.photo, self.space.toggle]  # fmt: skip
+                ipywidgets.Label("watched photo", layout={"margin": "2px 2px 2px 16px"}), self.photo, self.space.toggle]  # fmt: skip
         flow = {"flex_flow": "row wrap", "align_items": "center"}
         made = ipywidgets.VBox([
             ipywidgets.HBox(top, layout=flow), self.says, ipywidgets.HBox([self.pictures, self.curve]),

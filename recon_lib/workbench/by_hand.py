@@ -26,6 +26,11 @@ TOOLS = {
     LENGTH: [("one end", FIRST), ("other end", SECOND)],
     UP: [("a low point", FIRST), ("a point right above it", SECOND)],
 }
+HINTS = {
+    MASKS: "Draw a box around the object, and strokes on it or beside it where the mask is wrong. Save it photo by photo.",
+    LENGTH: "Mark both ends of something whose length you know, in two photos or more; type the length and save.",
+    UP: "Mark a low point of the object and one right above it, in two photos or more. The run is then done again.",
+}
 TINT = np.array([40, 120, 255])  # of what is not the object, in a preview
 
 
@@ -49,10 +54,11 @@ class ByHand:
         actions = (("load photos", self.load), ("clear", self._clear), ("preview mask", self._preview),
                    ("save mask", self._save_mask), ("save length", self._save_length),
                    ("use as up", self._use_as_up))  # fmt: skip
+        self.hint = ipywidgets.HTML()
         self.buttons = {text: ipywidgets.Button(description=text, layout={"width": "auto"}) for text, _ in actions}
         for text, what in actions:
             self.buttons[text].on_click(lambda _, what=what: self._do(what))
-        rows = [[self.purpose], [self.photo, self.tool], [*self.buttons.values(), self.metres]]
+        rows = [[self.purpose, self.hint], [self.photo, self.tool], [*self.buttons.values(), self.metres]]
         self.widget = ipywidgets.VBox([*(ipywidgets.HBox(row) for row in rows), self.says, self.canvas])
         self.widget.add_class("recon-by-hand")
         self._show_buttons()
@@ -83,7 +89,7 @@ class ByHand:
 
     def _show_buttons(self) -> None:
         purpose = self.purpose.value
-        self.tool.options = TOOLS[purpose]
+        self.tool.options, self.hint.value = TOOLS[purpose], HINTS[purpose]
         wanted = {MASKS: ("preview mask", "save mask"), LENGTH: ("save length",), UP: ("use as up",)}[purpose]
         for text, button in self.buttons.items():
             button.layout.display = "" if text in (*wanted, "load photos", "clear") else "none"

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 from recon_lib import files
 from recon_lib.show import tables
-from recon_lib.stages import COARSE, INGEST, METRICS, PREVIEW, REFINE
+from recon_lib.stages import COARSE, INGEST, LIVE, METRICS, PREVIEW, REFINE
 
 PICTURES = {  # stage -> (id of the cell, what its picture shows)
-    INGEST: (("1-09", "The photos; an orange frame marks one that is held out for the verdict"),),
+    INGEST: (
+        ("1-09", "The photos; an orange frame marks one that is held out for the verdict"),
+        ("left-out", "Photos that are left out, crossed, and why"),
+    ),
     COARSE: (("2-11", "The coarse mesh"),),
     REFINE: (("3-10", "The fit: loss, and what decides"), ("3-12", "The refined mesh")),
     METRICS: (("4-13", "The worst held-out views: photo, rendering, where they differ"),),
@@ -39,6 +42,14 @@ def changed(folder: Path) -> tuple[float, ...]:
     """Numbers that change when there may be something new to show."""
     names = (*(f"{stage}.ipynb" for stage in PICTURES), "metrics/verdict.json", "scene/findings.json", "run.json")
     return tuple((folder / name).stat().st_mtime if (folder / name).exists() else 0.0 for name in names)
+
+
+def live(folder: Path) -> bytes:
+    """The latest pictures of the refinement that runs in the folder, as JPEG; empty if none does."""
+    try:
+        return (folder / LIVE).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def verdict(folder: Path) -> str:

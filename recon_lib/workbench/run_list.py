@@ -58,12 +58,12 @@ class RunList:
         folder = self.outputs / (name or "")
         found = []
         if name and (folder / "report.html").exists():
-            found.append(f"<a href='/files/outputs/{html.escape(name)}/report.html' target='_blank'>report</a>")
+            found.append(_link(f"/files/outputs/{name}/report.html", "report"))
         for stage in STAGES if name else ():
             if (folder / f"{stage}.ipynb").exists():
-                place = f"/lab/tree/outputs/{html.escape(name)}/{stage}.ipynb"
-                found.append(f"<a href='{place}' target='_blank'>{stage}</a>")
-        shown = f"<b>{html.escape(name or '')}</b> open: {' · '.join(found)}" if found else ""
+                found.append(_link(f"/lab/tree/outputs/{name}/{stage}.ipynb", stage))
+        words = f"<b>{html.escape(name or '')}</b> open: {' · '.join(found)}" if found else ""
+        shown = f"<div style='line-height: 1.4'>{words}</div>" if words else ""
         if self.links.value != shown:
             self.links.value = shown
 
@@ -106,7 +106,7 @@ class RunList:
         if code:
             raise ValueError(f"compare: {text.splitlines()[-1]}")
         style = "font-size: 11px; line-height: 1.3; overflow: auto; white-space: pre"
-        link = "<a href='/lab/tree/outputs/6_compare.ipynb' target='_blank'>6_compare</a>"
+        link = _link("/lab/tree/outputs/6_compare.ipynb", "6_compare")
         self.says.value = f"<pre style='{style}'>{html.escape(text)}</pre>{link}"
 
     def _fork(self) -> None:
@@ -126,6 +126,11 @@ class RunList:
 
     def _say(self, text: str, colour: str = "#333") -> None:
         self.says.value = f"<span style='color: {colour}'>{html.escape(text)}</span>"
+
+
+def _link(place: str, text: str) -> str:
+    style = "color: #1a5fb4; text-decoration: underline"
+    return f"<a href='{html.escape(place)}' target='_blank' style='{style}'>{html.escape(text)}</a>"
 
 
 def _line(row: Listed) -> str:

@@ -32,9 +32,12 @@ class RunView:
         self.solid.observe(lambda change: self._show_solid(change["new"]), "value")
         self.space, self.verdict, self.notes = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.pictures = ipywidgets.VBox([])
+        self.live = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "object_fit": "contain"})
+        self.refining = ipywidgets.VBox([ipywidgets.HTML("<b>The refinement, as it runs</b>"), self.live])
         self._ask(False)
-        line = ipywidgets.HBox([self.bar, self.cancel, self.sure, self.no, self.solid])
-        parts = [self.head, line, self.says, self.error, self.space, self.verdict, self.pictures, self.notes]
+        self.line = ipywidgets.HBox([self.bar, self.cancel, self.sure, self.no, self.solid])
+        parts = [self.head, self.line, self.says, self.error, self.space, self.verdict, self.refining, self.pictures,
+                 self.notes]  # fmt: skip
         for part in parts:
             part.layout.flex = "0 0 auto"  # so that the place scrolls and nothing in it shrinks
         self.widget = ipywidgets.VBox(parts, layout=PLACE)
@@ -49,6 +52,7 @@ class RunView:
 
     def show(self, row: Listed | None) -> None:
         """Shows the run as it is now; None if there is no run."""
+        self.line.layout.display = "" if row else "none"
         if row is None:
             self.head.value = (
                 "<h3>No run yet: choose photos on the left, or <code>samples/jug</code>, and press Run.</h3>"
@@ -63,6 +67,10 @@ class RunView:
             f"<pre style='color: #a33; white-space: pre-wrap'>{html.escape(error)}</pre>" if error else ""
         )
         self.cancel.disabled = row.state not in ("queued", "running")
+        live = results.live(self.outputs / self.name) if row.state in GOING else b""
+        self.refining.layout.display = "" if live else "none"
+        if self.live.value != live:
+            self.live.value = live
         self._show_results()
 
     def _show_results(self) -> None:

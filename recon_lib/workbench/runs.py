@@ -86,7 +86,7 @@ def fork(folder: Path, stage: str, name: str) -> str:
 def delete(folder: Path) -> None:
     """Deletes a run folder. Raises ValueError for a run that waits or works."""
     if lock.alive(folder) or tickets.find(folder.parent, _queued(folder)) is not None:
-        raise ValueError(f"{folder.name}: it waits or works; cancel it first")
+        raise ValueError(f"{folder.name}: it waits, works or writes its report; wait for it, or cancel it")
     gone = folder.with_name(f".{folder.name}.deleted")  # so that nobody meets half of it
     shutil.rmtree(gone, ignore_errors=True)
     folder.rename(gone)
