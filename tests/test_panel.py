@@ -18,8 +18,9 @@ from recon_lib.refine import checkpoint, fit, headless, refine
 from recon_lib.refine import live as live_fits
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import LiveFit
-from recon_lib.show import panel, panel_widgets
+from recon_lib.show import live_pictures, panel, panel_widgets
 from recon_lib.show.knob_row import KnobRow
+from recon_lib.stages import LIVE
 from recon_lib.surface import projection
 
 CONFIG = FitConfig(steps=8, batch=1, scales=1, correct="none")
@@ -397,6 +398,34 @@ def test_a_running_fit_is_drawn_at_most_twice_a_second_and_a_chosen_snapshot_sta
     count, seconds, snapshots = asyncio.run(run())
     assert count <= 3 + seconds / panel_widgets.REFRESH_SECONDS < 30
     assert snapshots.options == (0, 1, 2) and snapshots.value == 1
+
+
+class Watching(Folder):
+    """A stage that notes at every step whether there are pictures to look at."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.seen = []
+
+    def progress(self, share, what):
+        self.seen.append((self.path / LIVE).read_bytes() if (self.path / LIVE).exists() else b"")
+
+
+def test_a_fit_that_runs_as_a_job_shows_pictures_now_and_then_and_takes_them_away_at_its_end(
+    setup, monkeypatch, tmp_path
+):
+    stage, photos = Watching(tmp_path), scene_of_one()
+    monkeypatch.setattr(live_pictures, "FILE_SECONDS", 0.0)
+    monkeypatch.setattr(live_pictures, "FILE_SHARE", 100.0)
+    found = panel.fitted(setup, CONFIG, cpu, photos, stage)
+    assert stage.seen[0].startswith(b"\xff\xd8") and len(set(stage.seen)) == len(stage.seen) == 9
+    assert not (tmp_path / LIVE).exists()
+    monkeypatch.setattr(live_pictures, "FILE_SECONDS", 1e9)
+    (tmp_path / checkpoint.NAME).unlink()
+    stage.seen.clear()
+    plain = panel.fitted(setup, CONFIG, cpu, photos, stage)
+    assert len(set(stage.seen)) == 1 and torch.equal(plain.mesh.texture, found.mesh.texture)
+    assert torch.equal(plain.mesh.verts, found.mesh.verts)
 
 
 def test_a_run_that_is_overdue_stops_at_once_and_keeps_what_was_best(setup):

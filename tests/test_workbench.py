@@ -205,14 +205,21 @@ def test_a_run_without_photos_or_name_is_refused(tmp_path, photos, name, why):
 
 
 def test_pictures_of_a_run_come_from_its_executed_notebooks_the_latest_stage_first(tmp_path):
-    for stage, cell in (("1_ingest", "1-09"), ("2_reconviagen", "2-11")):
+    for stage, cells in (("1_ingest", ("1-09", "left-out")), ("2_reconviagen", ("2-11",))):
         data = {"image/png": "iVBORw0KGgo="}
         output = {"output_type": "display_data", "data": data, "metadata": {}}
-        book = {"cells": [{"id": cell, "outputs": [output]}, {"id": "x"}]}
+        book = {"cells": [*({"id": cell, "outputs": [output]} for cell in cells), {"id": "x"}]}
         (tmp_path / f"{stage}.ipynb").write_text(json.dumps(book))
     (tmp_path / "5_preview.ipynb").write_text('{"cells": [{"id"')  # half written by another program
     found = results.pictures(tmp_path)
-    assert ["coarse" in one.caption for one in found] == [True, False] and found[0].png.startswith(b"\x89PNG")
+    assert ["coarse" in one.caption for one in found] == [True, False, False] and found[0].png.startswith(b"\x89PNG")
+    assert "left out, crossed, and why" in found[1].caption
+
+
+def test_every_picture_that_is_looked_for_is_made_by_a_cell_of_its_notebook():
+    for stage, wanted in results.PICTURES.items():
+        cells = nbformat.read(ROOT / "notebooks" / f"{stage}.ipynb", 4).cells
+        assert {cell for cell, _ in wanted} <= {cell.id for cell in cells if cell.cell_type == "code"}
 
 
 def test_an_executed_notebook_opens_trusted(tmp_path, monkeypatch):

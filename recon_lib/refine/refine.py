@@ -89,16 +89,9 @@ class RefineState(NamedTuple):
 
 
 def prepare(
-    images: tuple[np.ndarray, ...],
-    cameras: Cameras,
-    mesh: Mesh,
-    photo_size: int,
-    raster: Rasteriser,
-    texture_size: int = 1024,
-    light_size: int = 0,
-    progress: Progress = silent,
-    cameras_found: bool = False,
-) -> Setup:
+    images: tuple[np.ndarray, ...], cameras: Cameras, mesh: Mesh, photo_size: int, raster: Rasteriser,
+    texture_size: int = 1024, light_size: int = 0, progress: Progress = silent, cameras_found: bool = False,
+) -> Setup:  # fmt: skip
     """Prepares a fit: crops the photos to `photo_size` pixels, and paints a mesh without a texture with their mean colours.
 
     Photos in which the object is smaller are not enlarged: then the crops have the size of most of them.

@@ -234,31 +234,22 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
     values = fit_history.table(rows)
     for column, label in ((1, "total"), (2, "colour"), (3, "alpha")):
         line = {"color": CURVES[column - 1]}
-        axis.semilogy(values[:, 0], values[:, column], label=label, linewidth=0.5, alpha=0.35, **line)
+        axis.semilogy(values[:, 0], values[:, column], linewidth=0.5, alpha=0.35, **line)
         axis.semilogy(values[:, 0], running_mean(values[:, column]), label=f"{label}, mean of 20", **line)
     axis.set(xlabel="step", ylabel="loss")
-    handles, labels = axis.get_legend_handles_labels()
-    place = {
-        "loc": "lower right",
-        "bbox_to_anchor": (1.0, 0.98),
-        "ncols": 3,
-        "frameon": False,
-    }  # above, not on the curves
-    axis.legend(handles[1::2], labels[1::2], fontsize=8, columnspacing=1, handlelength=1.2, **place)
-    axis.grid(alpha=0.3)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "ncols": 3}  # above the curves, not on them
+    axis.legend(fontsize=8, columnspacing=1, handlelength=1.2, frameon=False, **place)
     _validation(decides, validation)
+    for part in (axis, decides):
+        part.grid(alpha=0.3)
+        part.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
 def _validation(axis: Axes, rows: list[tuple[int, float]]) -> None:
     axis.set(xlabel="step", ylabel="PSNR in the mask, dB")
-    axis.grid(alpha=0.3)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not rows:
-        axis.text(
-            0.5, 0.5, "too few photos to keep any\nfor validation", ha="center", va="center", transform=axis.transAxes
-        )
+        axis.text(0.5, 0.5, "too few photos\nfor validation", ha="center", va="center", transform=axis.transAxes)
         return
     steps, scores = zip(*rows, strict=True)
     best = scores.index(max(scores))

@@ -170,13 +170,13 @@ class PanelWidgets:
             [ipywidgets.Label("photos per step"), self.batch, ipywidgets.Label("photo size"), self.size]
         )
         rates, weights = ([self.rows[name].widget for name in names] for names in (RATES, WEIGHTS))
-        knob_columns = ipywidgets.HBox(
-            [ipywidgets.VBox(rates), ipywidgets.VBox([*weights, sizes])], layout={"grid_gap": "24px"}
-        )
+        columns = [ipywidgets.VBox(rates), ipywidgets.VBox([*weights, sizes])]
+        knob_columns = ipywidgets.HBox(columns, layout={"grid_gap": "24px"})
+        watched = ipywidgets.Label("watched photo", layout={"margin": "2px 2px 2px 16px"})
         more = [button("snapshot", "camera", live.take_snapshot), self.snapshots,
                 button("return to it", "undo", lambda: live.return_to(self.snapshots.value)),
                 button("extend by", "plus", lambda: live.extend(self.more.value)), self.more, ipywidgets.Label("steps"),
-                ipywidgets.Label("watched photo", layout={"margin": "2px 2px 2px 16px"}), self.photo, self.space.toggle]  # fmt: skip
+                watched, self.photo, self.space.toggle]  # fmt: skip
         flow = {"flex_flow": "row wrap", "align_items": "center"}
         made = ipywidgets.VBox([
             ipywidgets.HBox(top, layout=flow), self.says, ipywidgets.HBox([self.pictures, self.curve]),
