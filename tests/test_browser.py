@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import time
@@ -344,7 +343,7 @@ def test_the_viewer_draws_every_surface_orbits_looks_through_photos_and_is_fast_
         slide(page, 1, "End")
         whole = canvas(page)
         slide(page, 1, "Home")
-        slide(page, 1, "PageUp", 3)  # a part of the width shows the mesh before, the other part the mesh now
+        slide(page, 1, "PageUp", 10)  # a part of the width shows the mesh before, the other part the mesh now
         half = canvas(page)
         shoot(page, "viewer_before")
         apart = [np.abs(half - other).mean() for other in (whole, shown["texture"])]
@@ -457,7 +456,9 @@ def test_two_points_say_which_way_is_up_and_the_run_is_done_again(home, lab, chr
     with notebook(chromium, lab, "notebooks/0_workbench.ipynb") as page:
         run_all(page)
         page.wait_for_selector(".recon-workbench", timeout=60000)
-        page.locator(".recon-runs select").select_option(label=re.compile("tilted"))
+        names = [text.split("\u00a0")[0] for text in page.locator(".recon-runs option").all_inner_texts()]
+        page.locator(".recon-runs select").select_option(index=names.index("tilted"))
+        until(lambda: page.locator(".recon-run h3").inner_text().startswith("tilted"))
         page.get_by_text("By hand: masks").click()
         press(page, "up direction", ".recon-by-hand")
         until(lambda: page.locator(".recon-marks").evaluate("c => c.width") > 300)
@@ -489,6 +490,7 @@ def pipeline_state(run):
 def test_a_run_from_the_workbench_is_cancelled_resumed_and_judged_and_two_tabs_show_it(home, lab, chromium):
     quick = read_params(ROOT / "params" / "ci.yaml")
     quick["2_reconviagen"] |= {"backend": "hull"}
+    quick["3_nvdiffrec"] |= {"steps": 200}  # long enough to be looked at
     (home / "params/quick.yaml").write_text(json.dumps(quick))
 
     def head(page):
@@ -517,7 +519,13 @@ def test_a_run_from_the_workbench_is_cancelled_resumed_and_judged_and_two_tabs_s
         run_all(page)
         until(lambda: page.locator(".recon-run h3").count() and head(page) == "browser: cancelled")
         press(page, "resume", ".recon-workbench")
+        until(lambda: page.get_by_text("The refinement, as it runs").is_visible(), 240)
+        page.wait_for_timeout(4000)
+        drawn = page.locator(".recon-run img:visible").first.evaluate("i => [i.naturalWidth, i.naturalHeight]")
+        assert drawn == [3 * 224, 2 * 244]
+        shoot(page, "workbench_refining")
         until(lambda: head(page) == "browser: done", 240)
+        assert not page.get_by_text("The refinement, as it runs").is_visible()
         until(lambda: "PSNR" in page.locator(".recon-run").inner_text())
         shoot(page, "workbench_done")
         press(page, "3-D", ".recon-run")

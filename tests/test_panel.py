@@ -19,6 +19,7 @@ from recon_lib.refine import live as live_fits
 from recon_lib.refine.config import FitConfig
 from recon_lib.refine.live import LiveFit
 from recon_lib.show import live_pictures, panel, panel_widgets
+from recon_lib.show.inspector import Inspector
 from recon_lib.show.knob_row import KnobRow
 from recon_lib.stages import LIVE
 from recon_lib.surface import projection
@@ -445,6 +446,22 @@ def test_a_typed_number_is_taken_exactly_zero_is_zero_and_the_handle_only_follow
     assert wishes[2:] == [1.0] and row.field.value == 1.0
     row.show(0.06)
     assert len(wishes) == 3 and row.field.value == 0.06 and round(row.slider.value, 3) == row.slider.value
+
+
+def test_a_click_on_a_photo_looks_through_it_each_time_and_the_end_of_an_orbit_does_not(ball):
+    view = Inspector(ball, scene_of_one(), cpu)
+    (photo,) = view.thumbs.children
+
+    def click(began, ended):
+        view.pressed.point, view.clicked.point = began, ended
+        view.clicked.object = photo
+        found, view.through.value = view.through.value, ""
+        return found
+
+    assert [click((1, 2, 3), (1, 2, 3)) for _ in range(2)] == ["a", "a"]
+    assert click((1, 2, 3), (1, 2.1, 3)) == ""
+    view.cameras_shown.value = False
+    assert click((1, 2, 3), (1, 2, 3)) == ""
 
 
 def test_the_panels_checkpoint_is_no_batch_runs():

@@ -54,7 +54,7 @@ class Picture(Figure):
 def contact_sheet(scene: Scene, columns: int = 8) -> Picture:
     """Every photo on white; held-out ones carry an orange frame."""
     pictures = dict(zip(scene.names, map(_thumbnail, scene.images), strict=True))
-    figure, axes = _grid(pictures, columns, 1.35, 7.0)
+    figure, axes = _grid(pictures, columns, 1.35, 9.0)
     for axis in np.array(axes)[scene.held_out]:
         axis.spines[:].set(color=HELD_OUT_COLOUR, linewidth=2)
     return figure
@@ -237,12 +237,14 @@ def history(rows: list[tuple[int, torch.Tensor]], validation: list[tuple[int, fl
         axis.semilogy(values[:, 0], values[:, column], linewidth=0.5, alpha=0.35, **line)
         axis.semilogy(values[:, 0], running_mean(values[:, column]), label=f"{label}, mean of 20", **line)
     axis.set(xlabel="step", ylabel="loss")
+    if not rows:
+        axis.text(0.5, 0.5, "no step taken yet", ha="center", va="center", transform=axis.transAxes)
     place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "ncols": 3}  # above the curves, not on them
     axis.legend(fontsize=8, columnspacing=1, handlelength=1.2, frameon=False, **place)
     _validation(decides, validation)
     for part in (axis, decides):
         part.grid(alpha=0.3)
-        part.xaxis.set_major_locator(MaxNLocator(integer=True))
+        part.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 

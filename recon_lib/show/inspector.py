@@ -30,6 +30,7 @@ THUMBNAIL, BEHIND = 96, 800  # pixels along a photo's long side, on its frustum 
 FRUSTUM = 0.2  # depth of a frustum, as a share of its camera's distance
 OVERLAID = 0.6  # opacity with which the mesh is first shown over a photo
 SEEN_SHOWN = 8  # photos that give the brightest colour
+EDGE = 0.01  # beyond the mesh, where the cut begins and ends
 START = (1.2, 0.9, 2.2)  # of the eye; the mesh is y up, in the sphere of radius 0.5
 MODES = ("texture", "wireframe", "normals", "photos that see it", "error")
 
@@ -48,17 +49,25 @@ class Inspector:
         self.left, self.right = three.Plane((-1, 0, 0), 1.0), three.Plane((1, 0, 0), 1.0)
         self.eye = three.PerspectiveCamera(fov=26, aspect=size[0] / size[1], position=START, near=0.02, far=30)
         self.orbit = three.OrbitControls(controlling=self.eye)
-        self.frusta, self.behind = three.Group(), three.Group()
-        self.scene = three.Scene(children=[self.eye, self.frusta, self.behind], background="#ffffff")
-        self.picker = three.Picker(controlling=self.frusta, event="click")
+        self.rims, self.thumbs, self.behind = three.Group(), three.Group(), three.Group()
+        self.solid = three.Group(children=[self.thumbs])  # and the meshes, which hide what is behind them
+        room = three.Scene(children=[self.eye, self.solid, self.rims, self.behind], background="#ffffff")
+        # No lines are picked from, as three.js hits them from as far as 1 unit.
+        self.pressed, self.clicked = (
+            three.Picker(controlling=self.solid, event=event) for event in ("mousedown", "click")
+        )
+        self.controls = [self.orbit, self.pressed, self.clicked]
         self.view = three.Renderer(
-            camera=self.eye, scene=self.scene, controls=[self.orbit, self.picker], width=size[0], height=size[1],
+            camera=self.eye, scene=room, controls=self.controls, width=size[0], height=size[1],
             localClippingEnabled=True,
         )  # fmt: skip
-        self.before = None
+        self.before, earlier = None, self.mesh
         if before is not None:
-            self.before = self._body(_light(placement.transform(before, T), raster), "texture", self.left)
-            self.scene.children = [*self.scene.children, self.before]
+            earlier = _light(placement.transform(before, T), raster)
+            self.before = self._body(earlier, "texture", self.left)
+            self.solid.add(self.before)
+        x = torch.cat([body[:, 0] for body in (self.mesh.verts, earlier.verts)])
+        self.width = x.min().item() - EDGE, x.max().item() + EDGE  # where the slider's ends cut
         known = self.cameras is not None
         modes = MODES if known else MODES[:3]
         self.mode = ipywidgets.Dropdown(options=modes, description="surface", layout={"width": "220px"})
@@ -72,8 +81,8 @@ class Inspector:
         self.opacity.observe(lambda change: self._fade(change["new"]), "value")
         self.cut.observe(lambda change: self._move_cut(change["new"]), "value")
         self.through.observe(lambda change: self._look_through(change["new"]), "value")
-        self.cameras_shown.observe(lambda change: setattr(self.frusta, "visible", change["new"]), "value")
-        self.picker.observe(self._picked, "object")
+        self.cameras_shown.observe(lambda change: self._show_cameras(change["new"]), "value")
+        self.clicked.observe(self._pick, "object")
         if known:
             self._draw_frusta()
         self._show(MODES[0])
@@ -87,7 +96,7 @@ class Inspector:
         if mode not in self.bodies:
             self.says.value = "one moment…"
             self.bodies[mode] = self._body(self.mesh, mode, self.right)
-            self.scene.children = [*self.scene.children, self.bodies[mode]]
+            self.solid.add(self.bodies[mode])
         for name, body in self.bodies.items():
             body.visible = name == mode
         self._fade(self.opacity.value)
@@ -135,8 +144,8 @@ class Inspector:
             body.material.opacity = opacity
 
     def _move_cut(self, share: float) -> None:
-        """Shows the earlier mesh in this share of the width, from the left."""
-        x = -0.55 + 1.1 * share
+        """Shows the earlier mesh in this share of the mesh's width, from the left."""
+        x = self.width[0] + share * (self.width[1] - self.width[0])
         self.right.constant, self.left.constant = -x, x
         if self.before is not None:
             self.before.visible = share > 0
@@ -154,7 +163,11 @@ class Inspector:
             )
             photo = self._quad(i, corners, THUMBNAIL)
             photo.name = self.photos.names[i]
-            self.frusta.add([lines, photo])
+            self.rims.add(lines)
+            self.thumbs.add(photo)
+
+    def _show_cameras(self, wanted: bool) -> None:
+        self.rims.visible = self.thumbs.visible = wanted
 
     def _corners(self, i: int, depth: float) -> np.ndarray:
         """The corners of a photo's picture at a depth before its camera: top left, top right, bottom right, bottom left."""
@@ -177,19 +190,25 @@ class Inspector:
         )  # fmt: skip  behind its rim
         return three.Mesh(_geometry({"position": corners[order], "uv": uv}), material)
 
-    def _picked(self, change: dict) -> None:
+    def _pick(self, change: dict) -> None:
+        """Looks through the photo that was clicked on; the end of an orbit is a click as well, but elsewhere than it began."""
         name = getattr(change["new"], "name", "")
-        if name in self.photos.names:
+        if (
+            self.thumbs.visible
+            and name in self.photos.names
+            and np.allclose(self.pressed.point, self.clicked.point, atol=1e-3)
+        ):
             self.through.value = name
+        self.pressed.object = self.clicked.object = None  # so that the same photo can be clicked on again
 
     def _look_through(self, name: str) -> None:
         """Puts the eye where a photo was taken, the photo behind the mesh; an empty name gives the eye back to the mouse."""
-        self.frusta.visible = self.cameras_shown.value and not name
+        self._show_cameras(self.cameras_shown.value and not name)
         if not name:
             self.behind.children, self.opacity.value = [], 1.0
             self.eye.fov, self.eye.position = 26, START
             self.eye.lookAt((0, 0, 0))
-            self.view.controls = [self.orbit, self.picker]
+            self.view.controls = self.controls
             return
         self.opacity.value = min(self.opacity.value, OVERLAID)
         i = self.photos.names.index(name)

@@ -58,7 +58,7 @@ class ByHand:
         self.buttons = {text: ipywidgets.Button(description=text, layout={"width": "auto"}) for text, _ in actions}
         for text, what in actions:
             self.buttons[text].on_click(lambda _, what=what: self._do(what))
-        rows = [[self.purpose, self.hint], [self.photo, self.tool], [*self.buttons.values(), self.metres]]
+        rows = [[self.purpose], [self.hint], [self.photo, self.tool], [*self.buttons.values(), self.metres]]
         self.widget = ipywidgets.VBox([*(ipywidgets.HBox(row) for row in rows), self.says, self.canvas])
         self.widget.add_class("recon-by-hand")
         self._show_buttons()

@@ -7,6 +7,7 @@ import ipywidgets
 
 from recon_lib.chain import job
 from recon_lib.chain.status import Status
+from recon_lib.stages import REFINE
 from recon_lib.workbench import results, runs
 from recon_lib.workbench.runs import Listed
 
@@ -67,7 +68,8 @@ class RunView:
             f"<pre style='color: #a33; white-space: pre-wrap'>{html.escape(error)}</pre>" if error else ""
         )
         self.cancel.disabled = row.state not in ("queued", "running")
-        live = results.live(self.outputs / self.name) if row.state in GOING else b""
+        refines = now is not None and row.state in GOING and now.stage == REFINE
+        live = results.live(self.outputs / self.name) if refines else b""
         self.refining.layout.display = "" if live else "none"
         if self.live.value != live:
             self.live.value = live
