@@ -152,7 +152,7 @@ class Inspector:
 
     def _draw_frusta(self) -> None:
         count = len(self.photos.names)
-        for i in np.unique(np.linspace(0, count - 1, min(count, MOST_FRUSTA)).astype(int)):
+        for i in np.unique(np.linspace(0, count - 1, min(count, MOST_FRUSTA)).astype(int)).tolist():
             eye = self.cameras.T_world_cam[i, :3, 3].numpy()
             corners = self._corners(i, FRUSTUM * float(np.linalg.norm(eye)))
             rim = np.concatenate([corners, np.roll(corners, -1, 0)], 1).reshape(-1, 3)
