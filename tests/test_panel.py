@@ -223,17 +223,19 @@ def test_a_fit_goes_back_to_a_snapshot_and_takes_the_same_steps_again(setup, tmp
         live.ask(live.start)
         await until(lambda: live.chosen)
         ends.append((live.result.mesh, live.result.history[-1][1]))
-        await asked(live, live.return_to, 2)
-        assert live.step == 2 and len(live.result.history) == 2 and not live.chosen
-        live.ask(live.start)
-        await until(lambda: live.chosen)
-        ends.append((live.result.mesh, live.result.history[-1][1]))
+        for _ in range(2):
+            await asked(live, live.return_to, 2)
+            assert live.step == 2 and len(live.result.history) == 2 and not live.chosen
+            live.ask(live.start)
+            await until(lambda: live.chosen)
+            ends.append((live.result.mesh, live.result.history[-1][1]))
         await asked(live, live.return_to, 0)
         assert live.step == 0 and live.result.history == []
 
     ends = []
     driven(setup, tmp_path, drive)
-    assert torch.equal(ends[0][0].verts, ends[1][0].verts) and torch.equal(ends[0][1], ends[1][1])
+    for mesh, losses in ends[1:]:
+        assert torch.equal(ends[0][0].verts, mesh.verts) and torch.equal(ends[0][1], losses)
 
 
 def test_a_fit_is_extended_beyond_its_last_step(setup, tmp_path):
@@ -445,6 +447,8 @@ def test_a_typed_number_is_taken_exactly_zero_is_zero_and_the_handle_only_follow
     row.slider.value = 1.0
     assert wishes[2:] == [1.0] and row.field.value == 1.0
     row.show(0.06)
+    row.slider.value += 1e-9  # a browser repeats where the handle stands
+    row.slider.value -= 1e-9
     assert len(wishes) == 3 and row.field.value == 0.06 and round(row.slider.value, 3) == row.slider.value
 
 

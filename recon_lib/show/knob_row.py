@@ -53,8 +53,9 @@ class KnobRow:
             self.changed(self.name, change["new"])
 
     def _slid(self, change: dict) -> None:
-        if not getattr(self.own, "following", False):
-            place = change["new"]
+        place = change["new"]
+        stands = abs(place - self._place(self.field.value)) < STEP / 2  # the browser repeats what it was told, rounded
+        if not getattr(self.own, "following", False) and not stands:
             value = float(f"{self.most * 10 ** (DECADES * (place - 1)):.3g}") if place > 0 else 0.0
             with self._following():
                 self.field.value = value

@@ -98,6 +98,7 @@ class PanelWidgets:
             self.began = None
         elif self.began is None:
             self.began = step, time.monotonic()
+            self.turn = False  # pictures first: the curve has more to show at its turn
         self.state.value = f"<b>step {step} of {total}</b>, {self._word()}"
         self.says.value = f"<span style='color:#a33'>{html.escape(live.says)}</span>" if live.says else self._next()
         if self.snapshots.options != (there := tuple(sorted(live.snapshots))):

@@ -35,6 +35,7 @@ class RunView:
         self.pictures = ipywidgets.VBox([])
         self.live = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "object_fit": "contain"})
         self.refining = ipywidgets.VBox([ipywidgets.HTML("<b>The refinement, as it runs</b>"), self.live])
+        self.refining.layout.display = "none"
         self._ask(False)
         self.line = ipywidgets.HBox([self.bar, self.cancel, self.sure, self.no, self.solid])
         parts = [self.head, self.line, self.says, self.error, self.space, self.verdict, self.refining, self.pictures,
