@@ -75,6 +75,5 @@ def _around(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], moved: Bool[
     middle = corners.mean(1)
     radius = np.linalg.norm(corners - middle[:, None], axis=2).max(1)
     changed = moved[faces.numpy()].any(1)
-    reach = radius[changed] + radius.max()
-    near = cKDTree(middle).query_ball_point(middle[changed], reach)
-    return np.unique(np.concatenate([np.asarray(found, np.int64) for found in near]))
+    away, _ = cKDTree(middle[changed]).query(middle)
+    return np.flatnonzero(away <= radius + radius[changed].max())
