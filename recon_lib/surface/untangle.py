@@ -19,6 +19,7 @@ from recon_lib.surface import intersections
 
 ROUNDS, STEPS = 12, 2  # of searching, and of smoothing after each search
 WIDER = 8  # the round from which neighbours move as well
+LARGE = 3.0  # times the middle of all faces' sizes; a larger face is searched every time
 LIMIT_S = 5.0  # for each search; a mesh that takes longer is left as it is
 
 
@@ -75,5 +76,9 @@ def _around(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], moved: Bool[
     middle = corners.mean(1)
     radius = np.linalg.norm(corners - middle[:, None], axis=2).max(1)
     changed = moved[faces.numpy()].any(1)
-    away, _ = cKDTree(middle[changed]).query(middle)
-    return np.flatnonzero(away <= radius + radius[changed].max())
+    small = LARGE * np.median(radius)
+    kept = np.flatnonzero(radius <= small)
+    near = cKDTree(middle[kept]).query_ball_point(middle[changed], radius[changed] + small)
+    found = radius > small
+    found[kept[np.unique(np.concatenate(near).astype(np.int64))]] = True
+    return np.flatnonzero(found)
