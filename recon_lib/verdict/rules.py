@@ -4,11 +4,14 @@ Where a number is neither good nor bad, such as the genus, its limit is "any". V
 where the photos' scale is known.
 """
 
+import numpy as np
+from jaxtyping import Int
+
 from recon_lib.surface.atlas import Atlas
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.surface.solid import Solid
-from recon_lib.verdict import record
-from recon_lib.verdict.observed import CLASSES, Observed
+from recon_lib.verdict import record, texels
+from recon_lib.verdict.observed import CLASSES, SLANTED_DEGREES, WRONG, Observed
 from recon_lib.verdict.record import Check
 
 UNKNOWN_SCALE = "units, unknown scale"
@@ -77,5 +80,23 @@ def of_observed(found: Observed, most_unseen: float) -> list[Check]:
     shares = found.shares()
     side, share = found.unseen_side()
     unit = f"of the area, {share:.0%} of it on the {side}" if side else "of the area"
-    unseen = record.at_most("surface that no used photo shows", shares[CLASSES[0]], most_unseen, unit=unit)
-    return [unseen, *(record.told(f"surface shown by {name}", shares[name], "of the area") for name in CLASSES[1:])]
+    return [
+        record.at_most("surface that no used photo shows", shares[CLASSES[0]], most_unseen, unit=unit),
+        *(record.told(f"surface shown by {name}", shares[name], "of the area") for name in CLASSES[1:]),
+        record.told(
+            f"surface shown, but only from more than {SLANTED_DEGREES}° beside its normal",
+            found.slanted(),
+            "of the area",
+        ),
+        record.told(
+            f"surface that differs from its photos by more than {WRONG:g} of 1", found.wrong(), "of the compared area"
+        ),
+    ]
+
+
+def of_texels(photos: Int[np.ndarray, " N"]) -> list[Check]:
+    """By how many used photos texels were seen."""
+    return [
+        record.told(f"texels shown by {name}", share, "of those on faces")
+        for name, share in texels.shares(photos).items()
+    ]
