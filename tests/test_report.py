@@ -300,6 +300,9 @@ def test_the_scores_stand_between_ceiling_and_floors_with_their_intervals(finish
     for wanted in ("26.09 to 26.11", "used photos (8)", "28.3", "moved 3 px", "flat silhouette", "blank"):
         assert wanted in levels, wanted
     assert "LPIPS: absent, torchvision not installed" in text and ">genus</td>" in text
+    path = finished_run / "metrics" / "verdict.json"
+    path.write_text(json.dumps(verdicts.verdict(lpips=0.1234, lpips_absent="")))
+    assert "LPIPS of the compared pictures (AlexNet): 0.123." in report.write(finished_run).read_text()
 
 
 def test_against_a_true_surface_the_distances_are_a_table(finished_run):

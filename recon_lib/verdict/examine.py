@@ -41,7 +41,7 @@ def measure(
     return Evidence(
         floors=floors.of(scored.views), used=used, surface=body, observed=seen, texture=texture,
         seen=rules.of_observed(seen, limits.most_unseen), reference=against,
-        lpips=perceptual.measure(scored.views.values()), lpips_absent=perceptual.absent(),
+        lpips=perceptual.measure([*scored.views.values()]), lpips_absent=perceptual.absent([*scored.views.values()]),
     )  # fmt: skip
 
 
