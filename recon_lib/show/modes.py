@@ -30,13 +30,11 @@ OWN = "original"
 # The file of each mode, in the folder of stage 4, and what its colours mean.
 LEGENDS = {
     "observed": "; ".join(f'<span style="color:{colour}">■</span> {name}' for name, colour in COLOURS.items()),
-    "angle": f"yellow: a photo looks straight at it; dark blue: best at {EDGE_ON_DEGREES}° from its normal; grey: by none",
+    "angle": f"yellow: a photo looks straight at it; dark violet: best at {EDGE_ON_DEGREES}° from its normal; grey: by none",
     "error": f"black: none; yellow: {ERROR_SHOWN:g} of 1 and more, mean of the compared photos; grey: in none of them",
     "deviation": f"black: on the true surface; yellow: {100 * FAR:g} % of its diagonal away and more",
 }
-STYLE = (
-    "position:fixed;left:8px;top:8px;font:13px system-ui,sans-serif;background:#fffd;padding:4px 8px;border-radius:4px"
-)
+STYLE = "position:fixed;left:8px;font:13px system-ui,sans-serif;background:#fffd;padding:4px 8px;border-radius:4px"
 SCRIPT = """
 (function () {
   const maps = $MAPS, legends = $LEGENDS, textures = {};
@@ -93,10 +91,12 @@ def add(page: str, maps: Mapping[str, Float[Tensor, "H W 3"]]) -> str:
     buttons = "".join(f'<button value="{html.escape(name)}">{html.escape(name)}</button> ' for name in (OWN, *maps))
     uris = {name: _uri(pixels) for name, pixels in maps.items()}
     script = SCRIPT.replace("$MAPS", json.dumps(uris)).replace("$LEGENDS", json.dumps(LEGENDS))
-    controls = f'<div id="modes" style="{STYLE}">{buttons}<small id="legend"></small></div><script>{script}</script>'
+    controls = (
+        f'<div id="modes" style="{STYLE};top:8px">{buttons}</div><small id="legend" style="{STYLE};bottom:8px"></small>'
+    )
     head, end, rest = page.rpartition("</body>")
     assert end, "the viewer's page has no body"
-    return f"{head}{controls}{end}{rest}"
+    return f"{head}{controls}<script>{script}</script>{end}{rest}"
 
 
 def _uri(pixels: Float[Tensor, "H W 3"]) -> str:

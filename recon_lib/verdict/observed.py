@@ -120,8 +120,8 @@ def colours_of_photos(found: Observed) -> UInt8[np.ndarray, "F 3"]:
 
 
 def colours_of_angle(found: Observed) -> UInt8[np.ndarray, "F 3"]:
-    """The colour of each face's angle to its best photo: yellow for 0, dark blue edge-on, grey where no photo sees it."""
-    return _with_unknown("cividis", 1 - found.angle_degrees / visibility.EDGE_ON_DEGREES)
+    """The colour of each face's angle to its best photo: yellow for 0, dark violet edge-on, grey where no photo sees it."""
+    return _with_unknown("viridis", 1 - found.angle_degrees / visibility.EDGE_ON_DEGREES)
 
 
 def colours_of_error(found: Observed) -> UInt8[np.ndarray, "F 3"]:

@@ -31,7 +31,7 @@ def of_solid(counts: MeshChecks, solid: Solid, metres_per_unit: float | None = N
         *of_counts(counts),
         record.told("boundary loops", solid.boundary_loops),
         record.told("length of the boundary", solid.boundary_length * scale, unit),
-        record.told("share of the largest body", solid.largest_body_share),
+        record.told("share of the largest body", solid.largest_body_share, "of the area"),
         *([] if solid.genus is None else [record.told("genus", solid.genus)]),
         record.exactly("self-intersecting faces", solid.self_intersecting_faces, 0),
         record.told("sliver faces", solid.sliver_faces),
@@ -61,10 +61,10 @@ def of_atlas(atlas: Atlas, faces: int) -> list[Check]:
     return [
         record.told("texture width", atlas.width, "texels"),
         record.told("texture height", atlas.height, "texels"),
-        record.told("texture used", atlas.coverage),
-        record.at_most("texture overlap", atlas.overlap, MOST_OVERLAP),
+        record.told("texture used", atlas.coverage, "of the texels"),
+        record.at_most("texture overlap", atlas.overlap, MOST_OVERLAP, unit="of the used texels"),
         record.exactly("faces outside of the texture", atlas.outside_faces, 0),
-        record.at_most("faces without texture area", atlas.flat_faces / faces, MOST_FLAT, unit="of all"),
+        record.at_most("faces without texture area", atlas.flat_faces / faces, MOST_FLAT, unit="of all faces"),
         record.told("charts", atlas.charts),
         record.told("texel density, 1st percentile", low, "texels per unit"),
         record.told("texel density, median", median, "texels per unit"),
@@ -79,7 +79,7 @@ def of_observed(found: Observed, most_unseen: float) -> list[Check]:
     """The check of what no photo shows, and the shares by number of photos."""
     shares = found.shares()
     side, share = found.unseen_side()
-    unit = f"of the area, {share:.0%} of it on the {side}" if side else "of the area"
+    unit = f"of the area, {100 * share:.0f} % of it on the {side}" if side else "of the area"
     return [
         record.at_most("surface that no used photo shows", shares[CLASSES[0]], most_unseen, unit=unit),
         *(record.told(f"surface shown by {name}", shares[name], "of the area") for name in CLASSES[1:]),
