@@ -34,7 +34,7 @@ overflow-wrap:anywhere}
 .pictures img{display:block;margin:0 auto}.beside{display:grid;grid-template-columns:1fr 1fr;gap:1.6rem;align-items:start}
 .three{grid-template-columns:repeat(3,1fr)}.stills{grid-template-columns:repeat(3,180px) 1fr;align-items:center}
 .turn{grid-column:4;grid-row:1/3}
-@media(max-width:900px){.beside{grid-template-columns:1fr;gap:0}td:first-child{white-space:normal}
+@media(max-width:900px){.beside{grid-template-columns:1fr;gap:0}td:first-child{white-space:normal}td{overflow-wrap:anywhere}
 .stills{grid-template-columns:repeat(3,1fr)}.turn{grid-column:1/4;grid-row:auto}}
 details>summary{cursor:pointer;font-weight:600;margin:.5rem 0}.notebook h1{font-size:1.25rem;margin:.6rem 0}
 .anchor-link,.jp-OutputArea-prompt,.jp-InputPrompt,.prompt{display:none}
