@@ -389,6 +389,9 @@ def test_in_chromium_the_page_draws_the_mesh_in_all_modes_asks_for_nothing_and_c
         frame.locator("canvas").scroll_into_view_if_needed()
         frame.locator("canvas").wait_for()
         page.wait_for_timeout(1500)
+        for width in (700, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
         shots = {}
         for mode in ("original", "observed", "error", "original"):
             frame.locator(f"#modes button[value={mode}]").click()
