@@ -20,8 +20,8 @@ class Tape:
     def __init__(self):
         self.recordings = 0
 
-    def __call__(self, run: Callable, own: tuple, allow_unused_input: bool) -> Callable:
-        assert allow_unused_input and all(x.is_leaf for x in own)
+    def __call__(self, run: Callable, own: tuple) -> Callable:
+        assert all(x.is_leaf for x in own)
         self.recordings += 1
 
         def replay(*given: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -37,3 +37,16 @@ def test_two_bodies_that_lie_in_each_other_are_counted_and_not_torn():
     found = untangle.untangle(verts, faces)
     assert found.before > 0 and 0 < found.after <= found.before
     assert (found.verts - verts).norm(dim=-1).max() < 0.6
+
+
+def test_faces_far_from_what_moved_are_not_searched_again_and_nothing_is_missed():
+    ball = icosphere(4)
+    verts = ball.verts.clone()
+    neighbour = verts[ball.faces[(ball.faces == 200).any(1)][0]].mean(0)
+    verts[200] = 1.01 * torch.nn.functional.normalize(verts[200] + 8 * (neighbour - verts[200]), dim=0)
+    moved = (verts != ball.verts).any(-1).numpy()
+    around = untangle._around(verts, ball.faces, moved)
+    assert len(around) < 0.5 * len(ball.faces)
+    crossing = intersections.find(verts, ball.faces, 10.0)
+    assert (intersections.find(verts, ball.faces[around], 10.0) == crossing[around]).all()
+    assert crossing.sum() == crossing[around].sum() > 0

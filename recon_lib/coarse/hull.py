@@ -22,6 +22,9 @@ from recon_lib.progress import Progress, part, silent
 from recon_lib.surface import grid_mesh
 
 BOUNDS_RESOLUTION = 48  # grid points per side in the first pass, which only finds the object's box
+BOUNDS_SIZE = (
+    160  # pixels along the longer side of the first pass's mesh in a photo, where is looked which of its faces are seen
+)
 
 
 class Hull(NamedTuple):
@@ -132,9 +135,8 @@ def _box(distances, cameras, centre, half):
     real = bodies.whole[phantoms.real(bodies.name_at, bodies.whole, cameras, origin, spacing)]
     field = np.where(np.isin(bodies.name_at, real), field - spacing, np.float32(spacing))
     mesh = grid_mesh.dense_mesh(np.pad(field, 1, constant_values=spacing), origin - spacing, spacing)
-    corners = (
-        mesh.verts[mesh.faces[visibility.views_of_faces(mesh, cameras) > 0].long()].reshape(-1, 3).double().numpy()
-    )
+    seen = visibility.views_of_faces(mesh, cameras, BOUNDS_SIZE) > 0
+    corners = mesh.verts[mesh.faces[seen].long()].reshape(-1, 3).double().numpy()
     return corners.min(0), corners.max(0)
 
 

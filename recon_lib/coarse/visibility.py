@@ -37,9 +37,9 @@ def well_seen(
     return seen >= max(1.0, ENOUGH * seen.max())
 
 
-def views_of_faces(mesh: Mesh, cameras: Cameras) -> Int[np.ndarray, " F"]:
-    """How many of the cameras see each face."""
-    return sum((cosine > EDGE_ON for cosine in facing(mesh, cameras)), np.zeros(len(mesh.faces), np.int64))
+def views_of_faces(mesh: Mesh, cameras: Cameras, size: int = SIZE) -> Int[np.ndarray, " F"]:
+    """How many of the cameras see each face; `size` is as `facing` has it."""
+    return sum((cosine > EDGE_ON for cosine in facing(mesh, cameras, size)), np.zeros(len(mesh.faces), np.int64))
 
 
 def facing(mesh: Mesh, cameras: Cameras, size: int = SIZE) -> Iterator[Float[np.ndarray, " F"]]:
@@ -56,9 +56,11 @@ def facing(mesh: Mesh, cameras: Cameras, size: int = SIZE) -> Iterator[Float[np.
             seen = render.views(close[i], mesh.verts)
             pos = render.clip_positions(mesh.verts, seen)
             rast, _ = cpu.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
-            shown = np.unique(rast[0, ..., 3].long().numpy())
+            shown = np.zeros(len(found), bool)
+            shown[rast[0, ..., 3].int().numpy()] = True
             to_eye = torch.nn.functional.normalize(cameras.T_world_cam[i, :3, 3] - middle, dim=-1)
-            found[shown[shown > 0]] = (normal * to_eye).sum(-1).abs().double().numpy()[shown[shown > 0] - 1]
+            cosine = (normal * to_eye).sum(-1).abs().double().numpy()
+            found[1:][shown[1:]] = cosine[shown[1:]]
         yield found[1:]
 
 

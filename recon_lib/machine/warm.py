@@ -20,7 +20,7 @@ from recon_lib.photos.undistort import undistort
 from recon_lib.raster import cpu
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit, refine
-from recon_lib.surface import projection
+from recon_lib.surface import projection, simplify
 
 
 def run_small_fits(raster: Rasteriser) -> list[torch.Tensor]:
@@ -50,6 +50,7 @@ def compile_kernels() -> None:
     undistort(np.zeros((4, 4, 4), np.uint8), (4.0, 4.0, 2.0, 2.0), Distortion((0.1,)))
     ball = mesh.icosphere(3)
     ball = replace(ball, verts=0.4 * ball.verts, uvs=(ball.verts[:, :2] + 1) / 2, uv_faces=ball.faces)
+    simplify.remesh_evenly(ball.verts.numpy(), ball.faces.numpy(), 2 * len(ball.faces))
     texture = torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(0))
     views = camera.orbit(16, 0.2, 2.5, 0.5, 64)
     seen = render.photographed(replace(ball, texture=texture), views, cpu)

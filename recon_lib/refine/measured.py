@@ -20,6 +20,8 @@ from recon_lib.mesh import Material, Mesh
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import losses
 
+WARMING = 3  # runs before a recording
+
 Aside = Callable[[Float[Tensor, "Q 2"]], Float[Tensor, "Q 2"]]
 
 
@@ -70,10 +72,10 @@ def measure(
 
 
 class Recorded:
-    """`measure` of a lit mesh as a CUDA graph. `record` is torch's function for that, or in a test one that records nothing."""
+    """`measure` of a lit mesh as a CUDA graph. `record` is a function for that, in a test one that records nothing."""
 
-    def __init__(self, record: Callable = torch.cuda.make_graphed_callables):
-        self.record = record
+    def __init__(self, record: Callable | None = None):
+        self.record = record or record_graphs
         self.key: tuple = ()
         self.replay: Callable[..., tuple[Tensor, ...]] | None = None
 
@@ -103,4 +105,51 @@ class Recorded:
         # A graph reads its own copies of what it is given, but the optimiser's parameters where they are: those stay in place.
         own = [x.detach() if x.is_leaf and x.requires_grad else x.detach().clone() for x in given]
         own = [mine.requires_grad_(x.requires_grad) for mine, x in zip(own, given, strict=True)]
-        return self.record(run, tuple(own), allow_unused_input=True)
+        return self.record(run, tuple(own))
+
+
+def record_graphs(run: Callable[..., tuple[Tensor, ...]], own: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
+    """`run` as two CUDA graphs, forward and backward, which read `own` (leaves on a GPU); replaying copies what is given there.
+
+    `torch.cuda.make_graphed_callables` does the same, but hands gradients to `torch.autograd.grad`, whose check of their shapes
+    imports sympy: two seconds. Here they are the weights of a sum, which the backward graph reads when it is replayed.
+    """
+    moving = [x for x in own if x.requires_grad]
+
+    def forward() -> tuple[tuple[Tensor, ...], Tensor]:
+        outputs = run(*own)
+        return outputs, torch.stack([x for x in outputs if x.requires_grad])
+
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):  # libraries allocate what they need before the recording
+        for _ in range(WARMING):
+            torch.autograd.grad(forward()[1].sum(), moving, allow_unused=True)
+    torch.cuda.synchronize()
+    pool, graphs = torch.cuda.graph_pool_handle(), (torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph())
+    with torch.cuda.graph(graphs[0], pool=pool):
+        outputs, values = forward()
+        weights = torch.ones_like(values)
+        total = (values * weights).sum()
+    with torch.cuda.graph(graphs[1], pool=pool):
+        found = iter(torch.autograd.grad(total, moving, allow_unused=True))
+    weighed = [x.requires_grad for x in outputs]
+    grads = [next(found) if x.requires_grad else None for x in own]
+
+    class Replay(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *given: Tensor) -> tuple[Tensor, ...]:
+            for mine, x in zip(own, given, strict=True):
+                if mine.data_ptr() != x.data_ptr():
+                    mine.copy_(x)
+            graphs[0].replay()
+            found = tuple(x.detach() for x in outputs)
+            ctx.mark_non_differentiable(*(x for x, is_weighed in zip(found, weighed, strict=True) if not is_weighed))
+            return found
+
+        @staticmethod
+        def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+            weights.copy_(torch.stack([x for x, is_weighed in zip(given, weighed, strict=True) if is_weighed]))
+            graphs[1].replay()
+            return tuple(None if x is None else x.detach() for x in grads)
+
+    return Replay.apply

@@ -1,6 +1,7 @@
-"""The program that `intersections` runs: `crossing.py mesh.npz` writes into mesh.npy whether each face passes through another.
+"""The program that `intersections` runs: for each line of its input, the path of a mesh.npz, it writes into mesh.npy whether
+each face passes through another, and then a line.
 
-It imports nothing of the library, because it is started for every mesh and torch takes seconds to import.
+It imports nothing of the library, because torch takes seconds to import.
 """
 
 import sys
@@ -11,6 +12,9 @@ import numpy as np
 if __name__ == "__main__":
     from igl import predicates
 
-    given = np.load(sys.argv[1])
-    _, pairs, _ = predicates.find_self_intersections(given["verts"], given["faces"], False)
-    np.save(Path(sys.argv[1]).with_suffix(".npy"), np.isin(np.arange(len(given["faces"])), pairs))
+    for line in sys.stdin:
+        path = Path(line.rstrip("\n"))
+        with np.load(path) as given:
+            _, pairs, _ = predicates.find_self_intersections(given["verts"], given["faces"], False)
+            np.save(path.with_suffix(".npy"), np.isin(np.arange(len(given["faces"])), pairs))
+        print(flush=True)

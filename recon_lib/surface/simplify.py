@@ -7,7 +7,7 @@ import torch
 
 from recon_lib.mesh import Mesh, face_areas
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.surface import uv
+from recon_lib.surface import remeshing, uv
 
 PASSES = (
     2  # of remeshing; more make triangles a little more even, take longer, and draw thin parts away from the surface
@@ -15,16 +15,14 @@ PASSES = (
 
 
 def remesh_evenly(verts: np.ndarray, faces: np.ndarray, most: int) -> Mesh:
-    """Isotropic remeshing (Botsch & Kobbelt 2004) to at most `most` faces. `verts` are V 3, `faces` F 3, wound outwards."""
+    """Isotropic remeshing (`remeshing`) to at most `most` faces. `verts` are V 3, `faces` F 3, wound outwards."""
     area = face_areas(torch.from_numpy(verts), torch.from_numpy(faces)).sum().item()
     budget = 0.97 * most
     while True:
         edge = float(np.sqrt(4 * area / np.sqrt(3) / budget))
-        out, tris = gpytoolbox.remesh_botsch(verts.astype(np.float64), faces.astype(np.int32), PASSES, edge, True)
+        out, tris = remeshing.remesh(verts, faces, edge, PASSES)
         if len(tris) <= most:
-            return Mesh(
-                torch.from_numpy(np.ascontiguousarray(out, np.float32)), torch.from_numpy(tris.astype(np.int32, "C"))
-            )
+            return Mesh(torch.from_numpy(out.astype(np.float32)), torch.from_numpy(tris.astype(np.int32)))
         budget *= 0.97 * most / len(tris)
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from recon_lib import mesh as meshes
@@ -18,6 +19,7 @@ from recon_lib.surface import intersections
 
 ROUNDS, STEPS = 12, 2  # of searching, and of smoothing after each search
 WIDER = 8  # the round from which neighbours move as well
+LARGE = 3.0  # times the middle of all faces' sizes; a larger face is searched every time
 LIMIT_S = 5.0  # for each search; a mesh that takes longer is left as it is
 
 
@@ -31,7 +33,12 @@ class Untangled(NamedTuple):
 
 def untangle(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Untangled:
     """The vertices of the round with the fewest faces that pass through others; the given ones where nothing was gained."""
-    crossing = intersections.find(verts, faces, LIMIT_S)
+    with intersections.Search() as search:
+        return _untangle(verts, faces, search)
+
+
+def _untangle(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], search: intersections.Search) -> Untangled:
+    crossing = search.find(verts, faces, LIMIT_S)
     if crossing is None or not crossing.any():
         return Untangled(verts, *(None if crossing is None else 0,) * 2)
     before = fewest = int(crossing.sum())
@@ -50,11 +57,28 @@ def untangle(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Untangle
             np.add.at(total, second, now[first])
             now[near] = (now[near] + total[near] / neighbours[near, None]) / 2
         moved = torch.from_numpy(now).to(verts.dtype)
-        crossing = intersections.find(moved, faces, LIMIT_S)
-        if crossing is None:
+        around = _around(moved, faces, near)
+        found = search.find(moved, faces[around], LIMIT_S)
+        if found is None:
             break
+        crossing = np.zeros(len(faces), bool)
+        crossing[around] = found
         if (count := int(crossing.sum())) < fewest:
             best, fewest = moved, count
         if not count:
             break
     return Untangled(best, before, fewest)
+
+
+def _around(verts: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], moved: Bool[np.ndarray, " V"]) -> np.ndarray:
+    """The numbers of the faces that may cross others after these vertices moved: all others crossed none before, nor do now."""
+    corners = verts[faces.long()].double().numpy()
+    middle = corners.mean(1)
+    radius = np.linalg.norm(corners - middle[:, None], axis=2).max(1)
+    changed = moved[faces.numpy()].any(1)
+    small = LARGE * np.median(radius)
+    kept = np.flatnonzero(radius <= small)
+    near = cKDTree(middle[kept]).query_ball_point(middle[changed], radius[changed] + small)
+    found = radius > small
+    found[kept[np.unique(np.concatenate(near).astype(np.int64))]] = True
+    return np.flatnonzero(found)
