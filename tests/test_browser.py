@@ -281,7 +281,7 @@ photos, mesh = scene.load(files.root("outputs/begun/scene")), meshio.load_from(f
 before = dataclasses.replace(mesh, verts=0.7 * mesh.verts)
 for _ in range(2):
     mesh = subdivide.split(mesh, torch.ones(len(mesh.faces), dtype=torch.bool))
-close_view.show(mesh, photos, cpu, before)
+close_view.show(mesh, photos, cpu, before, {"observed": mesh.texture.flip(-1).contiguous(), "error": 1 - mesh.texture})
 """
 FRAMES = (
     "() => { window.frames_drawn = 0; const draw = () => { frames_drawn++; requestAnimationFrame(draw); }; draw(); }"
@@ -333,9 +333,9 @@ def test_the_viewer_draws_every_surface_orbits_looks_through_photos_and_is_fast_
         page.wait_for_timeout(4000)
         shown = {}
         surface, through = (page.locator(".recon-inspector select").nth(i) for i in range(2))
-        for mode in ("texture", "wireframe", "normals", "photos that see it", "error"):
+        for mode in ("texture", "wireframe", "normals", "observed", "error"):
             surface.select_option(mode)
-            said = {"photos that see it": "dark blue", "error": "light yellow"}.get(mode, "faces")
+            said = {"observed": "no photo", "error": "yellow"}.get(mode, "faces")
             until(lambda: said in page.locator(".recon-inspector").inner_text())  # noqa: B023
             page.wait_for_timeout(5000)
             shown[mode] = canvas(page)

@@ -58,6 +58,8 @@ HEAVY = {  # packages that stand in one module, which only those import who need
         "attributes",
         "coverage",
         "cubes",
+        "half_edges",
+        "gliding",
         "edges",
         "sampling",
         "patchmatch",

@@ -8,9 +8,9 @@ import torch
 
 from recon_lib import camera, render
 from recon_lib.camera import Cameras
-from recon_lib.mesh import icosphere
+from recon_lib.mesh import Mesh, icosphere
 from recon_lib.raster import cpu
-from recon_lib.verdict import images, observed, rules
+from recon_lib.verdict import images, observed, rules, texels
 from recon_lib.verdict.observed import CLASSES, SIDES
 
 UP = np.array([0.0, 1.0, 0.0])
@@ -109,3 +109,54 @@ def test_the_map_has_each_texel_in_the_colour_of_its_face(ball):
     middle = ball.uvs[ball.uv_faces.long()].mean(1) * torch.tensor(picture.shape[1::-1])
     column, row = middle.long().T.numpy()
     assert (picture[row, column] == of_face).all(1).mean() > 0.95 and picture.dtype == np.uint8
+
+
+def test_texels_are_seen_by_as_many_photos_as_the_closed_form_of_a_ball_says(ball):
+    cameras = look("front", "right", "top")
+    places, _ = texels._on_surface(ball, cpu)
+    expected = []
+    for direction in ([0, 0, 1], [1, 0, 0], [0, 1, 0]):
+        towards = DISTANCE * np.array(direction) - places.numpy()
+        normal = places.numpy() / np.linalg.norm(places, axis=1, keepdims=True)
+        expected.append((normal * towards).sum(1) / np.linalg.norm(towards, axis=1))
+    certain = (abs(np.array(expected) - REACH) > 0.12).all(0)
+    found = texels.photos_of_texels(ball, cameras, cpu)
+    assert certain.mean() > 0.6 and len(found) == len(places)
+    assert (found == (np.array(expected) > REACH).sum(0))[certain].mean() > 0.998
+    shares = {check.name: check.value for check in rules.of_texels(found)}
+    assert sum(shares.values()) == pytest.approx(1) and shares["texels shown by no photo"] == (found == 0).mean()
+    assert shares["texels shown by 2 photos or more"] == (found >= 2).mean() > 0.2
+
+
+def test_a_texel_behind_another_part_of_the_mesh_is_not_seen(ball):
+    """Two walls, a large one before a small one, each with half of the texture."""
+    corners = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    verts = torch.cat([0.8 * corners + torch.tensor([0.0, 0, 1]), 0.5 * corners])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]], dtype=torch.int32)
+    square = torch.tensor([[0.0, 1], [0.5, 1], [0.5, 0], [0, 0]])
+    uvs = torch.cat([square, square + torch.tensor([0.5, 0])])
+    walls = Mesh(verts, faces, uvs, faces, torch.ones(32, 64, 3))
+    for side, expected in (
+        ("front", [1, 0]),
+        ("back", [1, 1]),
+    ):  # from behind, the small wall hides a part of the large one
+        found = texels.photos_of_texels(walls, look(side), cpu).reshape(32, 64)
+        halves = found[:, :32], found[:, 32:]
+        assert [half.max() for half in halves] == expected
+    assert 0.3 < halves[0].mean() < 0.8 and halves[1].all()
+
+
+def test_the_angle_is_yellow_where_a_photo_looks_straight_at_the_surface_and_its_slanted_share_is_told():
+    found = seen(look("front"))
+    shown = observed.colours_of_angle(found).astype(int)
+    straight, edge = np.nanargmin(found.angle_degrees), np.nanargmax(found.angle_degrees)
+    assert shown[straight, :2].min() > 200 > 90 > shown[edge].max() and (shown[found.photos == 0] == 153).all()
+    told = {check.name: check.value for check in rules.of_observed(found, 0.25)}
+    far = np.radians([observed.SLANTED_DEGREES, 80])
+    caps = (1 - np.cos(far - np.arcsin(np.sin(far) / DISTANCE))) / 2  # shares of the ball inside these angles
+    assert told["surface shown, but only from more than 60° beside its normal"] == pytest.approx(
+        caps[1] - caps[0], abs=0.01
+    )
+    assert told["surface that differs from its photos by more than 0.1 of 1"] is None
+    half = found._replace(error=np.where(centres()[:, 0] < 0, 0.2, 0.05))
+    assert half.wrong() == pytest.approx(0.5, abs=0.02)

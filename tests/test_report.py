@@ -300,6 +300,9 @@ def test_the_scores_stand_between_ceiling_and_floors_with_their_intervals(finish
     for wanted in ("26.09 to 26.11", "used photos (8)", "28.3", "moved 3 px", "flat silhouette", "blank"):
         assert wanted in levels, wanted
     assert "LPIPS: absent, torchvision not installed" in text and ">genus</td>" in text
+    path = finished_run / "metrics" / "verdict.json"
+    path.write_text(json.dumps(verdicts.verdict(lpips=0.1234, lpips_absent="")))
+    assert "LPIPS of the compared pictures (AlexNet): 0.123." in report.write(finished_run).read_text()
 
 
 def test_against_a_true_surface_the_distances_are_a_table(finished_run):
@@ -386,6 +389,9 @@ def test_in_chromium_the_page_draws_the_mesh_in_all_modes_asks_for_nothing_and_c
         frame.locator("canvas").scroll_into_view_if_needed()
         frame.locator("canvas").wait_for()
         page.wait_for_timeout(1500)
+        for width in (700, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
         shots = {}
         for mode in ("original", "observed", "error", "original"):
             frame.locator(f"#modes button[value={mode}]").click()

@@ -103,7 +103,7 @@ def test_the_reason_names_the_worst_checks_and_decided_by_all_that_are_not_norma
         record.exactly("bodies", 2, 1),
         record.told("genus", 3),
     ]
-    assert record.reason(checks) == "It is a failure, because PSNR in the mask is 19 dB, needs >= 25 (warning >= 20)."
+    assert record.reason(checks) == "It is a failure, because PSNR in the mask is 19 dB, needs ≥ 25 (warning ≥ 20)."
     assert [check.name for check in record.deciding(checks[::-1])] == ["PSNR in the mask", "bodies"]
     assert record.reason(checks[2:]) == "All 0 checks are normal."
 
@@ -155,3 +155,14 @@ def test_the_schema_refuses_what_is_no_verdict(change):
     jsonschema.validate(verdicts.verdict(), verdicts.SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(verdicts.verdict(**change), verdicts.SCHEMA)
+
+
+def test_a_share_is_read_in_percent_and_so_is_its_limit():
+    unseen = record.at_most("unseen", 0.3812, 0.25, unit="of the area, 90% of it on the back")
+    assert record.reason([unseen]) == (
+        "It is a warning, because unseen is 38.1 % of the area, 90% of it on the back, needs ≤ 25 %."
+    )
+    assert (unseen.value, unseen.limit) == (0.3812, "<= 0.25")
+    tone = record.within("tone", 0.7, (0.8, 1.25), (0.5, 2.0))
+    assert (tone.describe(), tone.needs()) == ("0.7", "0.8 to 1.25 (warning 0.5 to 2)")
+    assert record.at_most("offset", None, 1.0, 2.0, "pixels").describe() == "not measured"

@@ -18,7 +18,8 @@ from recon_lib.raster import cpu
 
 ENOUGH = 0.5  # of the number of views that look at the best seen point
 SIZE = 320  # pixels along the longer side of the mesh's box in a photo here
-EDGE_ON = np.cos(np.radians(80))  # least cosine between a face's normal and the way to the camera
+EDGE_ON_DEGREES = 80
+EDGE_ON = np.cos(np.radians(EDGE_ON_DEGREES))  # least cosine between a face's normal and the way to the camera
 
 
 def well_seen(
@@ -48,20 +49,29 @@ def facing(mesh: Mesh, cameras: Cameras, size: int = SIZE) -> Iterator[Float[np.
     """
     middle = mesh.verts[mesh.faces.long()].mean(1)
     normal = face_normals(mesh.verts, mesh.faces)
+    close = dict(close_ups(mesh, cameras, size))
     for i in range(len(cameras)):
         found = np.full(len(mesh.faces) + 1, -1.0)
+        if i in close:
+            seen = render.views(close[i], mesh.verts)
+            pos = render.clip_positions(mesh.verts, seen)
+            rast, _ = cpu.rasterize(pos, mesh.faces, (seen.height, seen.width), grad_db=False)
+            shown = np.zeros(len(found), bool)
+            shown[rast[0, ..., 3].int().numpy()] = True
+            to_eye = torch.nn.functional.normalize(cameras.T_world_cam[i, :3, 3] - middle, dim=-1)
+            cosine = (normal * to_eye).sum(-1).abs().double().numpy()
+            found[1:][shown[1:]] = cosine[shown[1:]]
+        yield found[1:]
+
+
+def close_ups(mesh: Mesh, cameras: Cameras, size: int) -> Iterator[tuple[int, Cameras]]:
+    """Each camera that shows the mesh, by its index, cut to the mesh's box in its photo; the longer side is `size` pixels."""
+    for i in range(len(cameras)):
         xy, depth = camera.project(cameras[[i]], mesh.verts)
         in_front = xy[0][depth[0] > 0]
-        if len(in_front):
-            low, high = in_front.amin(0).clamp_min(0), torch.minimum(in_front.amax(0), cameras.sizes[i].to(in_front))
-            if (high > low).all():
-                width, height = (size * (high - low) / (high - low).max()).ceil().long().tolist()
-                small = camera.cropped(cameras[[i]], torch.cat([low, high])[None], width, height)
-                pos = render.clip_positions(mesh.verts, render.views(small, mesh.verts))
-                rast, _ = cpu.rasterize(pos, mesh.faces, (height, width), grad_db=False)
-                shown = np.zeros(len(found), bool)
-                shown[rast[0, ..., 3].int().numpy()] = True
-                to_eye = torch.nn.functional.normalize(cameras.T_world_cam[i, :3, 3] - middle, dim=-1)
-                cosine = (normal * to_eye).sum(-1).abs().double().numpy()
-                found[1:][shown[1:]] = cosine[shown[1:]]
-        yield found[1:]
+        if not len(in_front):
+            continue
+        low, high = in_front.amin(0).clamp_min(0), torch.minimum(in_front.amax(0), cameras.sizes[i].to(in_front))
+        if (high > low).all():
+            width, height = (size * (high - low) / (high - low).max()).ceil().long().tolist()
+            yield i, camera.cropped(cameras[[i]], torch.cat([low, high])[None], width, height)

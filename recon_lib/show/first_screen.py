@@ -10,6 +10,7 @@ from recon_lib.show import tables
 from recon_lib.show.page import banner, label, moment, picture, portable
 from recon_lib.stages import COARSE, FINISHED, REFINE, STAGES
 from recon_lib.verdict.config import Limits
+from recon_lib.verdict.images import ERROR_SHOWN
 
 BACKENDS = {"hull": "the visual hull", "reconviagen": "ReconViaGen", "stereo": "stereo matching inside the visual hull"}
 SHOWN = 340  # pixels along a side of the worst view's pictures
@@ -117,7 +118,7 @@ def _worst(run_dir: Path, verdict: dict[str, Any] | None) -> str:
     captions = {
         "photos": "photo",
         "renders": "rendering of the mesh",
-        "errors": "where they differ: brighter is worse",
+        "errors": f"where they differ: black not at all, yellow by {ERROR_SHOWN:g} of 1 or more",
     }
     shown = [(run_dir / "metrics" / folder / f"{name}.png", caption) for folder, caption in captions.items()]
     if not all(path.exists() for path, _ in shown):

@@ -1,51 +1,54 @@
 """A 3-D view to look at a finished mesh closely, in a live notebook: its surface in several ways, and the photos around it.
 
 The mouse orbits. The photos stand on the frusta of their cameras; a click on one, or its name in the list, shows the mesh
-through that camera over the photo. A mesh with more than MOST_FACES is decimated for the view. Exported HTML shows nothing of
-it; the notebook has stills beside it. In three.js texture rows start at v = 0, so glTF's coordinates hold as they are.
+through that camera over the photo. A mesh with more than MOST_FACES is decimated for the view. What photos say of the surface
+are the maps that stage 4 made (`modes`). Exported HTML shows nothing of it; the notebook has stills beside it. In three.js
+texture rows start at v = 0, so glTF's coordinates hold as they are.
 """
 
 import warnings
+from collections.abc import Mapping
 from math import atan, degrees
 
 import ipywidgets
 import numpy as np
 import pythreejs as three
-import torch
-from matplotlib import colormaps
+from jaxtyping import Float
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from recon_lib import camera
 from recon_lib.mesh import Mesh, vertex_normals
 from recon_lib.photos.scene import Scene
 from recon_lib.raster.interface import Rasteriser
-from recon_lib.show import surface_maps
-from recon_lib.surface import bake, meshio, placement, simplify
-from recon_lib.verdict.images import ERROR_SHOWN
+from recon_lib.show import modes
+from recon_lib.surface import meshio, placement
+from recon_lib.verdict import images
 
-MOST_FACES = 50_000
+MOST_FACES, TEXTURE = 50_000, 1024  # of the view's copy; texels along a side
 MOST_FRUSTA = 48  # of more photos, as many evenly spread ones are drawn
 THUMBNAIL, BEHIND = 96, 800  # pixels along a photo's long side, on its frustum and behind the mesh
 FRUSTUM = 0.2  # depth of a frustum, as a share of its camera's distance
 OVERLAID = 0.6  # opacity with which the mesh is first shown over a photo
-SEEN_SHOWN = 8  # photos that give the brightest colour
 EDGE = 0.01  # beyond the mesh, where the cut begins and ends
 START = (1.2, 0.9, 2.2)  # of the eye; the mesh is y up, in the sphere of radius 0.5
-MODES = ("texture", "wireframe", "normals", "photos that see it", "error")
+PLAIN = ("texture", "wireframe", "normals")  # ways to show the surface; the maps' names are the others
 
 
 class Inspector:
     """The view and its controls: `widget`."""
 
-    def __init__(self, mesh: Mesh, photos: Scene, raster: Rasteriser, before: Mesh | None = None, size=(760, 520)):
-        """`mesh` and the earlier mesh `before` are in the world, as the photos' cameras are."""
+    def __init__(
+        self, mesh: Mesh, photos: Scene, raster: Rasteriser, before: Mesh | None = None,
+        maps: Mapping[str, Float[Tensor, "H W 3"]] | None = None, size=(760, 520),
+    ):  # fmt: skip
+        """`mesh` and the earlier mesh `before` are in the world, as the photos' cameras are; `maps` are as in `modes.read`."""
         T = placement.upright_frame(mesh, photos.up)
         self.photos, self.cameras = photos, None if photos.cameras is None else camera.moved(photos.cameras, T)
-        self.mesh = _light(placement.transform(mesh, T), raster)
-        self.raster, self.size = raster, size
+        self.mesh, self.maps = modes.decimated(placement.transform(mesh, T), maps or {}, MOST_FACES, TEXTURE, raster)
+        self.size = size
         self.bodies: dict[str, three.Mesh] = {}
-        self.maps: surface_maps.SurfaceMaps | None = None
         self.left, self.right = three.Plane((-1, 0, 0), 1.0), three.Plane((1, 0, 0), 1.0)
         self.eye = three.PerspectiveCamera(fov=26, aspect=size[0] / size[1], position=START, near=0.02, far=30)
         self.orbit = three.OrbitControls(controlling=self.eye)
@@ -63,14 +66,14 @@ class Inspector:
         )  # fmt: skip
         self.before, earlier = None, self.mesh
         if before is not None:
-            earlier = _light(placement.transform(before, T), raster)
-            self.before = self._body(earlier, "texture", self.left)
+            earlier, _ = modes.decimated(placement.transform(before, T), {}, MOST_FACES, TEXTURE, raster)
+            self.before = self._body(earlier, PLAIN[0], self.left)
             self.solid.add(self.before)
-        x = torch.cat([body[:, 0] for body in (self.mesh.verts, earlier.verts)])
-        self.width = x.min().item() - EDGE, x.max().item() + EDGE  # where the slider's ends cut
+        ends = [end.item() for body in (self.mesh, earlier) for end in body.verts[:, 0].aminmax()]
+        self.width = min(ends) - EDGE, max(ends) + EDGE  # where the slider's ends cut
         known = self.cameras is not None
-        modes = MODES if known else MODES[:3]
-        self.mode = ipywidgets.Dropdown(options=modes, description="surface", layout={"width": "220px"})
+        ways = (*PLAIN, *self.maps)
+        self.mode = ipywidgets.Dropdown(options=ways, description="surface", layout={"width": "220px"})
         self.opacity = ipywidgets.FloatSlider(1.0, min=0, max=1, step=0.05, description="opacity")
         self.cut = ipywidgets.FloatSlider(0.0, min=0, max=1, step=0.01, description="before")
         names = [("free view", ""), *((name, name) for name in photos.names)] if known else [("free view", "")]
@@ -85,14 +88,14 @@ class Inspector:
         self.clicked.observe(self._pick, "object")
         if known:
             self._draw_frusta()
-        self._show(MODES[0])
+        self._show(PLAIN[0])
         self._move_cut(0.0)
         rows = [[self.mode, self.through, self.cameras_shown], [self.opacity, *([self.cut] if before else [])]]
         self.widget = ipywidgets.VBox([*(ipywidgets.HBox(row) for row in rows), self.view, self.says])
         self.widget.add_class("recon-inspector")
 
     def _show(self, mode: str) -> None:
-        """Shows the surface in one of MODES; each is made when it is first asked for."""
+        """Shows the surface in one of the ways; each is made when it is first asked for."""
         if mode not in self.bodies:
             self.says.value = "one moment…"
             self.bodies[mode] = self._body(self.mesh, mode, self.right)
@@ -100,12 +103,7 @@ class Inspector:
         for name, body in self.bodies.items():
             body.visible = name == mode
         self._fade(self.opacity.value)
-        self.says.value = {
-            MODES[3]: f"how many photos see it: dark blue none, yellow {SEEN_SHOWN} or more",
-            MODES[
-                4
-            ]: f"mean error of colours (0 to 1): black 0, light yellow {ERROR_SHOWN:g} or more; grey: no photo shows it",
-        }.get(mode, f"{len(self.mesh.faces)} faces")
+        self.says.value = modes.LEGENDS[mode] if mode in self.maps else f"{len(self.mesh.faces)} faces"
 
     def _body(self, mesh: Mesh, mode: str, plane: three.Plane) -> three.Mesh:
         faces = mesh.faces.long()
@@ -118,26 +116,13 @@ class Inspector:
         if mode == "normals":
             parts["normal"] = vertex_normals(mesh.verts, mesh.faces)[faces]
             material = three.MeshNormalMaterial(**look)
-        elif mode in MODES[3:]:
-            parts["color"] = self._face_colours(mode)[:, None].expand(-1, 3, -1)
-            material = three.MeshBasicMaterial(vertexColors="VertexColors", **look)
         else:
-            picture = np.asarray(meshio.texture_image(mesh).convert("RGBA"))
+            whole = images.picture(self.maps[mode].numpy()) if mode in self.maps else meshio.texture_image(mesh)
+            picture = np.asarray(whole.convert("RGBA"))
             only = {"wireframe": True, "color": "#335"} if mode == "wireframe" else {"map": _texture(picture)}
             material = three.MeshBasicMaterial(**only, **look)
         flat = {name: part.reshape(-1, part.shape[-1]).float().numpy() for name, part in parts.items()}
         return three.Mesh(_geometry(flat), material)
-
-    def _face_colours(self, mode: str) -> torch.Tensor:
-        if self.maps is None:
-            posed = Scene(self.photos.names, self.photos.images, self.cameras, self.photos.held_out, self.photos.up)
-            self.maps = surface_maps.measure(self.mesh, posed, self.raster)
-        if mode == MODES[3]:
-            seen = (self.maps.seen / SEEN_SHOWN).clamp(0, 1).numpy()
-            return torch.from_numpy(colormaps["cividis"](seen)[:, :3])
-        share = (self.maps.error / ERROR_SHOWN).clamp(0, 1)
-        colours = torch.from_numpy(colormaps["inferno"](share.nan_to_num().numpy())[:, :3])
-        return torch.where(share.isnan()[:, None], 0.7, colours)
 
     def _fade(self, opacity: float) -> None:
         for body in filter(None, (*self.bodies.values(), self.before)):
@@ -220,11 +205,6 @@ class Inspector:
         self.eye.fov = degrees(2 * atan(1.05 * height / 2 / fy))
         self.eye.position = tuple(T[:3, 3].tolist())
         self.eye.quaternion = tuple(Rotation.from_matrix(T[:3, :3]).as_quat().tolist())
-
-
-def _light(mesh: Mesh, raster: Rasteriser) -> Mesh:
-    """The mesh as the view draws it: its light in its texture, and few enough faces."""
-    return simplify.decimated_copy(bake.bake_light(mesh, raster), MOST_FACES, 1024, raster)
 
 
 def _texture(picture: np.ndarray) -> three.DataTexture:

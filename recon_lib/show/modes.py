@@ -1,7 +1,7 @@
-"""Modes of the offline viewer: the mesh in its own colours, by how many photos see it, by where it differs from them.
+"""Modes of the 3-D views: the mesh in its own colours, by how many photos see it, from where, and where it differs from them.
 
-The maps are stage 4's pictures in the mesh's texture coordinates (`verdict.results`). They become pictures in the page, which
-its script puts on the mesh when a button is pressed; nothing is loaded from anywhere.
+The maps are stage 4's pictures in the mesh's texture coordinates (`verdict.results`). In the offline viewer they become
+pictures in the page, which its script puts on the mesh when a button is pressed; nothing is loaded from anywhere.
 """
 
 import base64
@@ -9,6 +9,7 @@ import html
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from recon_lib.coarse.visibility import EDGE_ON_DEGREES
 from recon_lib.mesh import Mesh
+from recon_lib.raster.interface import Rasteriser
+from recon_lib.surface import bake, simplify
 from recon_lib.verdict.images import ERROR_SHOWN
 from recon_lib.verdict.observed import COLOURS
 from recon_lib.verdict.results import FAR
@@ -26,12 +30,11 @@ OWN = "original"
 # The file of each mode, in the folder of stage 4, and what its colours mean.
 LEGENDS = {
     "observed": "; ".join(f'<span style="color:{colour}">■</span> {name}' for name, colour in COLOURS.items()),
+    "angle": f"yellow: a photo looks straight at it; dark violet: best at {EDGE_ON_DEGREES}° from its normal; grey: by none",
     "error": f"black: none; yellow: {ERROR_SHOWN:g} of 1 and more, mean of the compared photos; grey: in none of them",
     "deviation": f"black: on the true surface; yellow: {100 * FAR:g} % of its diagonal away and more",
 }
-STYLE = (
-    "position:fixed;left:8px;top:8px;font:13px system-ui,sans-serif;background:#fffd;padding:4px 8px;border-radius:4px"
-)
+STYLE = "position:fixed;left:8px;font:13px system-ui,sans-serif;background:#fffd;padding:4px 8px;border-radius:4px"
 SCRIPT = """
 (function () {
   const maps = $MAPS, legends = $LEGENDS, textures = {};
@@ -67,6 +70,20 @@ def read(run_dir: Path, mesh: Mesh) -> dict[str, Float[Tensor, "H W 3"]]:
     return found
 
 
+def decimated(
+    mesh: Mesh, maps: Mapping[str, Float[Tensor, "H W 3"]], most_faces: int, size: int, raster: Rasteriser
+) -> tuple[Mesh, dict[str, Float[Tensor, "CH CW 3"]]]:
+    """A copy of the mesh with its light in its texture, few enough faces, and the maps in the copy's texture coordinates.
+
+    `size` is the largest side of a new texture in texels; a mesh with few enough faces keeps its own.
+    """
+    own = bake.bake_light(mesh, raster)
+    layers = torch.cat([own.texture, *maps.values()], -1)
+    few = simplify.decimated_copy(replace(own, texture=layers), most_faces, size, raster)
+    colours, *others = few.texture.split(3, -1)
+    return replace(few, texture=colours), dict(zip(maps, others, strict=True))
+
+
 def add(page: str, maps: Mapping[str, Float[Tensor, "H W 3"]]) -> str:
     """The viewer's page with a button for each map (sRGB, in the texture coordinates of the page's mesh)."""
     if not maps:
@@ -74,10 +91,12 @@ def add(page: str, maps: Mapping[str, Float[Tensor, "H W 3"]]) -> str:
     buttons = "".join(f'<button value="{html.escape(name)}">{html.escape(name)}</button> ' for name in (OWN, *maps))
     uris = {name: _uri(pixels) for name, pixels in maps.items()}
     script = SCRIPT.replace("$MAPS", json.dumps(uris)).replace("$LEGENDS", json.dumps(LEGENDS))
-    controls = f'<div id="modes" style="{STYLE}">{buttons}<small id="legend"></small></div><script>{script}</script>'
+    controls = (
+        f'<div id="modes" style="{STYLE};top:8px">{buttons}</div><small id="legend" style="{STYLE};bottom:8px"></small>'
+    )
     head, end, rest = page.rpartition("</body>")
     assert end, "the viewer's page has no body"
-    return f"{head}{controls}{end}{rest}"
+    return f"{head}{controls}<script>{script}</script>{end}{rest}"
 
 
 def _uri(pixels: Float[Tensor, "H W 3"]) -> str:

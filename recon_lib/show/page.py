@@ -17,7 +17,8 @@ from recon_lib import files
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;max-width:1080px;margin:1.2rem auto;padding:0 1rem}
 h1{margin:.1rem 0}h2{border-top:1px solid #dde2e8;padding-top:1rem;margin-top:1.6rem}h3{margin:.8rem 0 .2rem}
-p{margin:.4rem 0}small{color:#566273;font-weight:400}.verdict{font-size:1.15rem}nav a{margin-right:1rem}
+p{margin:.4rem 0}small{color:#566273;font-weight:400}.verdict{font-size:1.15rem}
+nav a{display:inline-block;margin-right:1rem}
 table{border-collapse:collapse;margin:.5rem 0}
 td,th{padding:.15rem .7rem .15rem 0;border-bottom:1px solid #e6e9ee;text-align:left;vertical-align:top}
 td{overflow-wrap:break-word}td:first-child{white-space:nowrap}td.number{text-align:right;font-variant-numeric:tabular-nums}
@@ -33,6 +34,8 @@ overflow-wrap:anywhere}
 .pictures img{display:block;margin:0 auto}.beside{display:grid;grid-template-columns:1fr 1fr;gap:1.6rem;align-items:start}
 .three{grid-template-columns:repeat(3,1fr)}.stills{grid-template-columns:repeat(3,180px) 1fr;align-items:center}
 .turn{grid-column:4;grid-row:1/3}
+@media(max-width:900px){.beside{grid-template-columns:1fr;gap:0}td:first-child{white-space:normal}td{overflow-wrap:anywhere}
+.stills{grid-template-columns:repeat(3,1fr)}.turn{grid-column:1/4;grid-row:auto}}
 details>summary{cursor:pointer;font-weight:600;margin:.5rem 0}.notebook h1{font-size:1.25rem;margin:.6rem 0}
 .anchor-link,.jp-OutputArea-prompt,.jp-InputPrompt,.prompt{display:none}
 """

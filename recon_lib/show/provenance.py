@@ -25,7 +25,7 @@ def section(run_dir: Path, record: dict[str, Any], defaults: dict[str, dict[str,
         [(name, digest[:SHORT]) for name, digest in sorted(hashes.items())], ("file", "SHA-256, its beginning")
     )
     folded = f"<details><summary>{len(hashes)} files that were read, by hash</summary>{photos.html()}</details>"
-    facts = [(name, record[name]) for name in MACHINE if record.get(name) not in (None, "")]
+    facts = [(name, str(record[name])) for name in MACHINE if record.get(name) not in (None, "")]
     facts += [*record.get("versions", {}).items(), *_meshes(record)]
     return (
         f"<h3>Asked beyond the defaults</h3>{_asked(record, defaults)}{folded}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recon_lib.verdict.record import TOLD
+from recon_lib.verdict.record import TOLD, Check
 
 SCORES = {  # of verdict.json, and what a reader calls them
     "psnr_db": "PSNR in the mask, dB",
@@ -77,16 +77,16 @@ def verdict(judged: dict[str, Any]) -> Table:
     """The one table of a verdict: the status, then every check that can decide it. `judged` is verdict.json's content."""
     rows = [("verdict", f"{judged['view_count']} {judged['views']}", "all checks normal", Label(judged["status"]))]
     rows += [
-        (check["name"], _measure(check), check["limit"], Label(check["status"]))
-        for check in judged["checks"]
-        if check["limit"] != TOLD
+        (check.name, check.describe(), check.needs(), Label(check.status))
+        for check in _checks(judged)
+        if check.limit != TOLD
     ]
     return Table(rows, ("check", "value", "normal needs", "status"))
 
 
 def measures(judged: dict[str, Any]) -> Table:
     """What was measured of the mesh and is neither good nor bad."""
-    rows = [(check["name"], _measure(check)) for check in judged["checks"] if check["limit"] == TOLD]
+    rows = [(check.name, check.describe()) for check in _checks(judged) if check.limit == TOLD]
     return Table(rows, ("measure", "value"))
 
 
@@ -163,9 +163,8 @@ def columns(rows: Sequence[tuple], header: tuple[str, ...]) -> str:
     return Table(list(rows), header).text()
 
 
-def _measure(check: dict[str, Any]) -> str:
-    value = check["value"]
-    return "not measured" if value is None else f"{_shown(value)} {check['unit']}".rstrip()
+def _checks(judged: dict[str, Any]) -> list[Check]:
+    return [Check(**check) for check in judged["checks"]]
 
 
 def _cell(value: Any) -> str:

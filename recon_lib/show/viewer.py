@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from trimesh.viewer import scene_to_html
@@ -14,7 +13,7 @@ from recon_lib import colour
 from recon_lib.mesh import Mesh
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.show import modes
-from recon_lib.surface import bake, meshio, simplify
+from recon_lib.surface import meshio
 
 LIGHT_TEXTURE = 512  # texels along a side of the decimated copy
 
@@ -30,11 +29,8 @@ def save(
 
     `maps` are sRGB pictures in the mesh's texture coordinates, of the size of its texture: the page's other modes (`modes`).
     """
-    own = bake.bake_light(mesh, raster)
-    layers = torch.cat([own.texture, *(maps or {}).values()], -1)
-    few = simplify.decimated_copy(replace(own, texture=layers), most_faces, LIGHT_TEXTURE, raster)
-    colours, *others = few.texture.split(3, -1)
+    few, others = modes.decimated(mesh, maps or {}, most_faces, LIGHT_TEXTURE, raster)
     # trimesh's page decodes the texture to linear light and shows that unchanged, so the texture is encoded twice.
-    light = replace(few, texture=colour.linear_to_srgb(colours.clamp(0, 1)))
+    light = replace(few, texture=colour.linear_to_srgb(few.texture.clamp(0, 1)))
     page = scene_to_html(meshio.textured_scene(light, np.array([0.0, 1.0, 0.0])))
-    path.write_text(modes.add(page, dict(zip(maps or {}, others, strict=True))))
+    path.write_text(modes.add(page, others))

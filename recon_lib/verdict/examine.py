@@ -9,10 +9,11 @@ from recon_lib.photos.scene import Scene
 from recon_lib.progress import Progress, silent
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.surface import atlas, checks, solid
-from recon_lib.verdict import diagnosis, floors, judge, light, observed, perceptual, reference, rules
+from recon_lib.verdict import diagnosis, floors, judge, light, observed, perceptual, reference, rules, texels
 from recon_lib.verdict.config import Limits, MetricsConfig
 from recon_lib.verdict.judge import Evidence, Scored
 from recon_lib.verdict.light import Turning
+from recon_lib.verdict.record import Check
 
 
 def measure(
@@ -30,14 +31,17 @@ def measure(
     body = rules.of_solid(
         checks.check_mesh(mesh.verts, mesh.faces), solid.measure(mesh, config.search_s), photos.metres_per_unit
     )
+    texture: list[Check] = []
+    if has_texture:
+        texture += rules.of_atlas(atlas.measure(mesh, raster), len(mesh.faces))
+        texture += rules.of_texels(texels.photos_of_texels(mesh, shown.cameras, raster))
     against = None
     if config.reference:
         against = reference.compare(mesh, reference.read(files.root(config.reference)), photos.cameras_found)
     return Evidence(
-        floors=floors.of(scored.views), used=used, surface=body, observed=seen,
-        texture=rules.of_atlas(atlas.measure(mesh, raster), len(mesh.faces)) if has_texture else (),
+        floors=floors.of(scored.views), used=used, surface=body, observed=seen, texture=texture,
         seen=rules.of_observed(seen, limits.most_unseen), reference=against,
-        lpips=perceptual.measure(scored.views.values()), lpips_absent=perceptual.absent(),
+        lpips=perceptual.measure([*scored.views.values()]), lpips_absent=perceptual.absent([*scored.views.values()]),
     )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ COLOURS = {"no photo": "#D55E00", "1 photo": "#F0E442", "2 photos": "#56B4E9", "
 CLASSES = tuple(COLOURS)
 UNKNOWN = "#999999"  # of the error, where no compared photo shows the face
 SIDES = tuple(camera.CANONICAL_VIEWS)
+SLANTED_DEGREES = 60  # a face whose best photo looks at it from farther beside its normal is told
+WRONG = 0.1  # sRGB; a face of more error is told
 
 
 class Observed(NamedTuple):
@@ -54,6 +56,17 @@ class Observed(NamedTuple):
             return "", 0.0
         by_side = np.bincount(self.side[unseen], weights=self.area[unseen], minlength=len(SIDES))
         return SIDES[by_side.argmax()], float(by_side.max() / by_side.sum())
+
+    def slanted(self) -> float:
+        """Share of the area that photos see, but all of them at more than SLANTED_DEGREES from its normal."""
+        return float(self.area[self.angle_degrees > SLANTED_DEGREES].sum() / self.area.sum())
+
+    def wrong(self) -> float | None:
+        """Share of the area that compared photos show whose error is above WRONG; None where they show none."""
+        known = np.isfinite(self.error)
+        if not self.area[known].sum() > 0:
+            return None
+        return float(self.area[self.error > WRONG].sum() / self.area[known].sum())
 
     def record(self) -> dict:
         """What verdict.json says of it."""
@@ -106,10 +119,20 @@ def colours_of_photos(found: Observed) -> UInt8[np.ndarray, "F 3"]:
     return table[np.minimum(found.photos, 3)]
 
 
+def colours_of_angle(found: Observed) -> UInt8[np.ndarray, "F 3"]:
+    """The colour of each face's angle to its best photo: yellow for 0, dark violet edge-on, grey where no photo sees it."""
+    return _with_unknown("viridis", 1 - found.angle_degrees / visibility.EDGE_ON_DEGREES)
+
+
 def colours_of_error(found: Observed) -> UInt8[np.ndarray, "F 3"]:
     """The colour of each face's error: as in the error pictures, and grey where it is unknown."""
-    known = np.isfinite(found.error)
-    shown = colormaps["inferno"]((np.where(known, found.error, 0) / ERROR_SHOWN).clip(0, 1))[:, :3]
+    return _with_unknown("inferno", found.error / ERROR_SHOWN)
+
+
+def _with_unknown(colormap: str, values: Float[np.ndarray, " F"]) -> UInt8[np.ndarray, "F 3"]:
+    """Colours of values from 0 to 1; those that are NaN are grey."""
+    known = np.isfinite(values)
+    shown = colormaps[colormap](np.where(known, values, 0).clip(0, 1))[:, :3]
     shown[~known] = to_rgb(UNKNOWN)
     return (shown * 255).round().astype(np.uint8)
 

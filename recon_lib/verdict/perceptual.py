@@ -5,7 +5,7 @@ scores compare, white outside of both masks, so the measure is that of the box a
 """
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,27 +17,26 @@ PACKAGES = ("torchmetrics", "torchvision")
 LEAST_SIDE = 64  # pixels; AlexNet halves a smaller picture to nothing
 
 
-def absent() -> str:
-    """Why LPIPS cannot be measured here, in words; empty if it can."""
+def absent(views: Sequence[Comparison]) -> str:
+    """Why LPIPS of these views cannot be measured here, in words; empty if it can."""
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         return f"LPIPS: absent, {' and '.join(missing)} not installed"
-    path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
-    return "" if path.exists() else f"LPIPS: absent, no {WEIGHTS} in torch's folder of checkpoints"
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS).exists():
+        return f"LPIPS: absent, no {WEIGHTS} in torch's folder of checkpoints"
+    least = min(min(view.true_mask.shape) for view in views)
+    return "" if least >= LEAST_SIDE else f"LPIPS: absent, a compared picture is {least} pixels, needed {LEAST_SIDE}"
 
 
-def measure(views: Iterable[Comparison]) -> float | None:
-    """The mean over the views, 0 is the same; None where it is `absent`, and for pictures that are too small."""
-    if absent():
+def measure(views: Sequence[Comparison]) -> float | None:
+    """The mean over the views, 0 is the same; None where it is `absent`."""
+    if absent(views):
         return None
-    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity as lpips
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    found = []
-    for view in views:
-        photo, rendered = (
-            torch.from_numpy(picture).float().clamp(0, 1).permute(2, 0, 1)[None]
-            for picture in (view.photo, view.rendered)
-        )
-        if min(photo.shape[2:]) >= LEAST_SIDE:
-            found.append(lpips(photo, rendered, net_type="alex", normalize=True).item())
-    return sum(found) / len(found) if found else None
+    network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+    with torch.no_grad():
+        for view in views:
+            pictures = (torch.from_numpy(picture).float().clamp(0, 1) for picture in (view.photo, view.rendered))
+            network.update(*(picture.permute(2, 0, 1)[None] for picture in pictures))
+    return network.compute().item()

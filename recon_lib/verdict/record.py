@@ -4,6 +4,7 @@ Limits are in words, so that a reader sees the rule beside the value. A value th
 is a warning.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,9 +24,21 @@ class Check:
     status: str  # one of LEVELS
 
     def describe(self) -> str:
-        """The value with its unit."""
+        """The value with its unit; a share in percent."""
+        if self.value is None:
+            return NOT_MEASURED
+        if self._is_share():
+            return f"{100 * self.value:.3g} % {self.unit}"
         value = f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
-        return NOT_MEASURED if self.value is None else f"{value} {self.unit}".rstrip()
+        return f"{value} {self.unit}".rstrip()
+
+    def needs(self) -> str:
+        """What `normal` requires, as it is read: like the value."""
+        words = self.limit.replace(">=", "≥").replace("<=", "≤")
+        return re.sub(r"[\d.]+", lambda number: f"{100 * float(number[0]):g} %", words) if self._is_share() else words
+
+    def _is_share(self) -> bool:
+        return self.unit.startswith("of ")
 
 
 def at_least(name: str, value: float, normal: float, warning: float, unit: str = "") -> Check:
@@ -82,7 +95,7 @@ def reason(checks: Sequence[Check]) -> str:
     """The sentence that says which checks decided: those of the worst status."""
     status = worst(checks)
     guilty = [
-        f"{check.name} is {check.describe()}, needs {check.limit}"
+        f"{check.name} is {check.describe()}, needs {check.needs()}"
         for check in deciding(checks)
         if check.status == status
     ]

@@ -1,7 +1,7 @@
 """What stage 4 writes: verdict.json, views.csv, the compared pictures, and maps in the mesh's texture coordinates.
 
-The maps are `observed.png`, by how many used photos each face was seen, `error.png`, where the compared photos differ from it,
-and with a reference mesh `deviation.png`, how far each face is from the truth.
+The maps are `observed.png`, by how many used photos each face was seen, `angle.png`, how far from its normal by the best of
+them, `error.png`, where the compared photos differ from it, and with a reference mesh `deviation.png`, how far from the truth.
 """
 
 import csv
@@ -42,6 +42,7 @@ def save_maps(folder: Path, mesh: Mesh, evidence: Evidence, raster: Rasteriser) 
     maps = {}
     if evidence.observed is not None:
         maps["observed"] = observed.colours_of_photos(evidence.observed)
+        maps["angle"] = observed.colours_of_angle(evidence.observed)
         maps["error"] = observed.colours_of_error(evidence.observed)
     if evidence.reference is not None:
         maps["deviation"] = _shades(evidence.reference.deviation / (FAR * evidence.reference.diagonal))

@@ -4,11 +4,14 @@ Where a number is neither good nor bad, such as the genus, its limit is "any". V
 where the photos' scale is known.
 """
 
+import numpy as np
+from jaxtyping import Int
+
 from recon_lib.surface.atlas import Atlas
 from recon_lib.surface.checks import MeshChecks
 from recon_lib.surface.solid import Solid
-from recon_lib.verdict import record
-from recon_lib.verdict.observed import CLASSES, Observed
+from recon_lib.verdict import record, texels
+from recon_lib.verdict.observed import CLASSES, SLANTED_DEGREES, WRONG, Observed
 from recon_lib.verdict.record import Check
 
 UNKNOWN_SCALE = "units, unknown scale"
@@ -28,7 +31,7 @@ def of_solid(counts: MeshChecks, solid: Solid, metres_per_unit: float | None = N
         *of_counts(counts),
         record.told("boundary loops", solid.boundary_loops),
         record.told("length of the boundary", solid.boundary_length * scale, unit),
-        record.told("share of the largest body", solid.largest_body_share),
+        record.told("share of the largest body", solid.largest_body_share, "of the area"),
         *([] if solid.genus is None else [record.told("genus", solid.genus)]),
         record.exactly("self-intersecting faces", solid.self_intersecting_faces, 0),
         record.told("sliver faces", solid.sliver_faces),
@@ -58,10 +61,10 @@ def of_atlas(atlas: Atlas, faces: int) -> list[Check]:
     return [
         record.told("texture width", atlas.width, "texels"),
         record.told("texture height", atlas.height, "texels"),
-        record.told("texture used", atlas.coverage),
-        record.at_most("texture overlap", atlas.overlap, MOST_OVERLAP),
+        record.told("texture used", atlas.coverage, "of the texels"),
+        record.at_most("texture overlap", atlas.overlap, MOST_OVERLAP, unit="of the used texels"),
         record.exactly("faces outside of the texture", atlas.outside_faces, 0),
-        record.at_most("faces without texture area", atlas.flat_faces / faces, MOST_FLAT, unit="of all"),
+        record.at_most("faces without texture area", atlas.flat_faces / faces, MOST_FLAT, unit="of all faces"),
         record.told("charts", atlas.charts),
         record.told("texel density, 1st percentile", low, "texels per unit"),
         record.told("texel density, median", median, "texels per unit"),
@@ -76,6 +79,24 @@ def of_observed(found: Observed, most_unseen: float) -> list[Check]:
     """The check of what no photo shows, and the shares by number of photos."""
     shares = found.shares()
     side, share = found.unseen_side()
-    unit = f"of the area, {share:.0%} of it on the {side}" if side else "of the area"
-    unseen = record.at_most("surface that no used photo shows", shares[CLASSES[0]], most_unseen, unit=unit)
-    return [unseen, *(record.told(f"surface shown by {name}", shares[name], "of the area") for name in CLASSES[1:])]
+    unit = f"of the area, {100 * share:.0f} % of it on the {side}" if side else "of the area"
+    return [
+        record.at_most("surface that no used photo shows", shares[CLASSES[0]], most_unseen, unit=unit),
+        *(record.told(f"surface shown by {name}", shares[name], "of the area") for name in CLASSES[1:]),
+        record.told(
+            f"surface shown, but only from more than {SLANTED_DEGREES}° beside its normal",
+            found.slanted(),
+            "of the area",
+        ),
+        record.told(
+            f"surface that differs from its photos by more than {WRONG:g} of 1", found.wrong(), "of the compared area"
+        ),
+    ]
+
+
+def of_texels(photos: Int[np.ndarray, " N"]) -> list[Check]:
+    """By how many used photos texels were seen."""
+    return [
+        record.told(f"texels shown by {name}", share, "of those on faces")
+        for name, share in texels.shares(photos).items()
+    ]
