@@ -339,7 +339,7 @@ def test_provenance_tells_hashes_versions_seed_and_what_was_asked_beyond_the_def
     text = provenance.section(finished_run, record, defaults)
     assert "<td>a.png</td><td>abcdef0123456789</td>" in text and "2.13.0" in text and "feed" * 16 in text
     assert "<td>3_nvdiffrec.steps</td><td>800</td><td>400</td>" in text and "1_ingest.steps" not in text
-    assert '<td>seed</td><td class="number">7</td>' in text
+    assert "<td>seed</td><td>7</td>" in text  # text, as the versions in the same column
 
 
 def test_licences_that_bind_what_was_made_are_named_and_only_those(finished_run):
