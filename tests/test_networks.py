@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from plain_photos import DISTANCE, best_similarity, boulder, on_grey
+from plain_photos import COUNT, DISTANCE, best_similarity, boulder, on_grey
 
 from recon_lib import camera
 from recon_lib.photos import cutout, network, outline
@@ -16,6 +16,7 @@ from recon_lib.photos.config import IngestConfig
 from recon_lib.photos.search import focal, ladder, learned, mapper, register
 from recon_lib.photos.search.mapper import Shot
 from recon_lib.photos.search.register import NotFoundError
+from recon_lib.photos.search.settle import settle
 from recon_lib.photos.views import View
 from recon_lib.progress import silent
 from recon_lib.weights import store
@@ -153,6 +154,30 @@ def test_the_ladder_climbs_only_when_a_way_fails_and_says_what_failed(monkeypatc
     monkeypatch.setattr(learned, "lacks", lambda: "no kornia")
     with pytest.raises(NotFoundError, match=r"(?s)by Poor features.*got nothing.*not tried: no kornia"):
         ladder.climb(views, [None] * len(views), names, silent)
+
+
+def test_the_ladder_ends_where_two_kinds_of_features_find_the_same_cameras(monkeypatch):
+    """The masks are wrong then, and say so; features that only fail do not end it."""
+    views, names = [View(image, ()) for image in boulder().images], [f"{i}.png" for i in range(COUNT)]
+    contradicted = settle([view.rgba for view in views], boulder().cameras, np.zeros(COUNT, bool))
+    contradicted = contradicted._replace(kept=np.zeros(COUNT, bool), why={2: "its mask lacks a part of the object"})
+    monkeypatch.setattr(ladder, "settle", lambda *given: contradicted)
+    sift, calls = ladder._matchers()[0][1], []
+
+    def late(shots, folder, progress):
+        calls.append("late")
+        raise NotFoundError("cameras: got nothing")
+
+    monkeypatch.setattr(ladder, "_matchers", lambda: [("SIFT", sift), ("Other", sift), ("Late", late)])
+    with pytest.raises(
+        NotFoundError, match=r"(?s)Other and SIFT features found the same cameras, so the masks are wrong"
+    ):
+        ladder.climb(views, [None] * COUNT, names, silent)
+    assert not calls
+    monkeypatch.setattr(ladder, "_matchers", lambda: [("SIFT", sift), ("Late", late)])
+    with pytest.raises(NotFoundError, match=r"(?s)0 of 16 placed photos whose masks agree.*2.png: its mask lacks"):
+        ladder.climb(views, [None] * COUNT, names, silent)
+    assert calls
 
 
 @pytest.mark.parametrize("name", ["XFeat", "ALIKED"])

@@ -60,9 +60,24 @@ def test_pieces_hold_every_face_once_and_lie_apart():
 
 def test_a_piece_that_cannot_be_cut_is_an_error_that_says_why(monkeypatch):
     ball = mesh.icosphere(1)
+    monkeypatch.setattr(charts, "_cutters", [])
     monkeypatch.setattr(charts, "__file__", "/nowhere/charts.py")
     with pytest.raises(RuntimeError, match=r"unwrapping: a process ended with 2: .*/nowhere/charts\.py"):
         uv.unwrap(ball.verts, ball.faces, 64, 3)
+
+
+def test_the_processes_that_cut_are_used_again_and_one_that_was_killed_is_replaced():
+    ball = mesh.icosphere(2)
+    whole = uv.unwrap(ball.verts, ball.faces, 64, 3)
+    first = list(charts._cutters)
+    again = uv.unwrap(ball.verts, ball.faces, 64, 3)
+    assert charts._cutters == first and all(torch.equal(a, b) for a, b in zip(whole[:2], again[:2], strict=True))
+    first[1].kill()
+    first[1].wait()
+    with pytest.raises(RuntimeError, match=r"unwrapping: a process ended with -9"):
+        uv.unwrap(ball.verts, ball.faces, 64, 3)
+    assert all(process.poll() is not None for process in first)
+    assert torch.equal(uv.unwrap(ball.verts, ball.faces, 64, 3)[0], whole[0])
 
 
 @pytest.mark.parametrize("shape", [(40, 57), (64, 64), (1, 9)])

@@ -20,7 +20,7 @@ from recon_lib.photos.undistort import undistort
 from recon_lib.raster import cpu
 from recon_lib.raster.interface import Rasteriser
 from recon_lib.refine import fit, refine
-from recon_lib.surface import projection, simplify
+from recon_lib.surface import charts, projection, simplify
 
 
 def run_small_fits(raster: Rasteriser) -> list[torch.Tensor]:
@@ -39,8 +39,9 @@ def run_small_fits(raster: Rasteriser) -> list[torch.Tensor]:
 
 
 def start_warming(raster: Rasteriser) -> None:
-    """On a GPU, starts `run_small_fits` in a thread and does not wait for it; on the CPU it does nothing."""
+    """On a GPU, starts `run_small_fits` in a thread, and what unwraps; it waits for neither. On the CPU it does nothing."""
     if raster is not cpu:
+        charts.start_cutters(projection.PIECES[raster.DEVICE])
         threading.Thread(target=run_small_fits, args=(raster,), daemon=True).start()
 
 

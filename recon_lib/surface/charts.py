@@ -1,20 +1,25 @@
 """Cuts a mesh into charts of low distortion (xatlas), and packs charts into one atlas.
 
 Cutting takes a second per 20,000 faces of one core, and xatlas keeps Python's lock meanwhile. So a mesh can be cut in pieces,
-each in a process of its own that only imports numpy and xatlas: this file is also that program, arrays in and arrays out.
+each in a process of its own that only imports numpy and xatlas: this file is also that program, arrays in and arrays out. The
+processes wait for the next mesh, and end with the one that started them, whose pipe they read.
 Axes: V vertices, F faces, T texture coordinates.
 """
 
+import atexit
 import io
 import subprocess
 import sys
-from subprocess import PIPE
-from typing import IO, NamedTuple
+import threading
+from contextlib import suppress
+from subprocess import PIPE, Popen
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import xatlas
 
 SWEEPS = 4  # of Lloyd's algorithm, which divides a mesh into pieces
+PATIENCE_S = 1.0  # for a process that is told to end; one that still cuts is killed
 FINE = 1024  # texels along a side of a piece while it is cut: xatlas rounds a chart's extent to texels
 
 
@@ -56,6 +61,12 @@ def cut(verts: np.ndarray, faces: np.ndarray, most_area: float) -> Charts:
     return Charts(atlas.uvs * size / np.float32(texels_per_unit), atlas.uv_faces)
 
 
+def start_cutters(count: int) -> None:
+    """Starts as many processes as are missing for `count` pieces, and does not wait for them."""
+    with _using:
+        _start(count)
+
+
 def cut_in_pieces(
     verts: np.ndarray, faces: np.ndarray, most_area: float, count: int
 ) -> list[tuple[np.ndarray, Charts]]:
@@ -63,25 +74,70 @@ def cut_in_pieces(
 
     Raises RuntimeError, with what the process said, if one fails.
     """
-    numbers = pieces(verts, faces, count)
-    running = [
-        subprocess.Popen([sys.executable, "-P", __file__], stdin=PIPE, stdout=PIPE, stderr=PIPE) for _ in numbers
-    ]
-    for process, number in zip(running, numbers, strict=True):
-        used, corners = np.unique(faces[number], return_inverse=True)
-        given = io.BytesIO()
-        np.savez(given, verts=verts[used], faces=corners.reshape(-1, 3), most_area=most_area)
-        process.stdin.write(given.getvalue())
-        process.stdin.close()
-        process.stdin = None  # so that `communicate` leaves it alone
-    found = []
-    for process, number in zip(running, numbers, strict=True):
-        out, said = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"unwrapping: a process ended with {process.returncode}: {said.decode().strip()}")
-        with np.load(io.BytesIO(out)) as arrays:
-            found.append((number, Charts(arrays["uvs"], arrays["uv_faces"])))
+    numbers, found = pieces(verts, faces, count), []
+    with _using:
+        _start(len(numbers))
+        try:
+            for process, number in zip(_cutters, numbers, strict=False):
+                used, corners = np.unique(faces[number], return_inverse=True)
+                given = {"verts": verts[used], "faces": corners.reshape(-1, 3), "most_area": np.array(most_area)}
+                _send(process.stdin, **given)
+            for process, number in zip(_cutters, numbers, strict=False):
+                arrays = _receive(process.stdout)
+                found.append((number, Charts(arrays["uvs"], arrays["uv_faces"])))
+        except (BrokenPipeError, EOFError) as error:
+            raise RuntimeError(_end_cutters()) from error
+        except BaseException:
+            _end_cutters()  # some still hold answers that nobody waits for
+            raise
     return found
+
+
+_cutters: list[Popen[bytes]] = []
+_using = threading.Lock()
+
+
+def _start(count: int) -> None:
+    for _ in range(count - len(_cutters)):
+        _cutters.append(Popen([sys.executable, "-P", __file__], stdin=PIPE, stdout=PIPE, stderr=PIPE))
+
+
+@atexit.register
+def _end_cutters() -> str:
+    """Ends all processes; returns what the first that had failed said."""
+    failed = []
+    for process in _cutters:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdin = None  # so that `communicate` leaves it alone
+    for process in _cutters:
+        try:
+            _, said = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        else:
+            if process.returncode:
+                failed.append(f"{process.returncode}: {said.decode().strip()}")
+    _cutters.clear()
+    return f"unwrapping: a process ended with {failed[0] if failed else '0'}"
+
+
+def _send(to: IO[bytes], **arrays: Any) -> None:
+    """Writes arrays and, before them, how many bytes they are."""
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    to.write(packed.tell().to_bytes(8, "little") + packed.getvalue())
+    to.flush()
+
+
+def _receive(source: IO[bytes]) -> dict[str, np.ndarray]:
+    """Reads what `_send` wrote. Raises EOFError where the other side has ended."""
+    length = source.read(8)
+    if len(length) < 8:
+        raise EOFError
+    with np.load(io.BytesIO(source.read(int.from_bytes(length, "little")))) as arrays:
+        return dict(arrays)
 
 
 def pieces(verts: np.ndarray, faces: np.ndarray, count: int) -> list[np.ndarray]:
@@ -122,11 +178,13 @@ def _layout(texels_per_unit: float, padding: int) -> xatlas.PackOptions:
 
 
 def _serve(given: IO[bytes], found: IO[bytes]) -> None:
-    with np.load(io.BytesIO(given.read())) as arrays:
+    while True:
+        try:
+            arrays = _receive(given)
+        except EOFError:
+            return
         charts = cut(arrays["verts"], arrays["faces"], float(arrays["most_area"]))
-    out = io.BytesIO()
-    np.savez(out, uvs=charts.uvs, uv_faces=charts.uv_faces)
-    found.write(out.getvalue())
+        _send(found, uvs=charts.uvs, uv_faces=charts.uv_faces)
 
 
 if __name__ == "__main__":

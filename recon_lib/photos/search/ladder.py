@@ -3,7 +3,8 @@
 SIFT comes first; learned features follow where their weights are. Each is tried all over the photos, where a table that lies
 still helps, and inside the masks, as on a turntable the background contradicts the object. Masks that people give are believed,
 so features are looked for inside of them only; those that a network or GrabCut makes may have bitten the object, so all of the
-photo comes first. A way is enough if `register` finds enough photos placed and `settle` enough of these in agreement.
+photo comes first. A way is enough if `register` finds enough photos placed and `settle` enough of these in agreement. Where two
+kinds of features find the same cameras and the masks contradict them, the masks are wrong, and no other way is tried.
 """
 
 import logging
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
 from recon_lib.camera import Cameras
 from recon_lib.photos import cutout, triage
@@ -27,8 +29,17 @@ from recon_lib.photos.views import View
 from recon_lib.progress import Progress, part
 
 ALL_OVER, INSIDE = "all over them", "inside the masks"
+SAME = 0.02  # of the cameras' mean distance from their middle; two ways that differ by less found the same cameras
 
 log = logging.getLogger(__name__)
+
+
+class MasksContradictError(NotFoundError):
+    """The photos were placed, but too few of their masks agree with one body."""
+
+    def __init__(self, text: str, features: str, placed: dict[int, Placed]):
+        super().__init__(text)
+        self.features, self.placed = features, placed
 
 
 class Found(NamedTuple):
@@ -63,6 +74,7 @@ def climb(decoded: list[View], focals: list[float | None], names: list[str], pro
     regions = (ALL_OVER, INSIDE) if any(unsure) else (INSIDE,)
     ways = [(name, matcher, where) for name, matcher in _matchers() for where in regions]
     failed: list[str] = []
+    contradicted: list[MasksContradictError] = []
     for i, (name, matcher, where) in enumerate(ways):
         shots = [
             Shot(_opaque(view.rgba) if where == ALL_OVER else view.rgba, focal)
@@ -70,10 +82,15 @@ def climb(decoded: list[View], focals: list[float | None], names: list[str], pro
         ]
         step = part(progress, i / len(ways), (i + 1) / len(ways))
         try:
-            found = _try(f"{name} features {where}", shots, decoded, names, matcher, step)
+            found = _try(name, where, shots, decoded, names, matcher, step)
         except NotFoundError as error:
             failed.append(f"by {name} features {where}: {error}")
             log.info("%s", failed[-1])
+            if isinstance(error, MasksContradictError):
+                others = {one.features for one in contradicted if _are_same(one.placed, error.placed)} - {name}
+                if others:
+                    raise NotFoundError("\n".join([*failed, _masks_are_wrong(name, *others)])) from error
+                contradicted.append(error)
             continue
         return found._replace(tried=tuple(one.splitlines()[0] for one in failed))
     if lack := learned.lacks():
@@ -85,8 +102,33 @@ def _matchers() -> list[tuple[str, Matcher]]:
     return [("SIFT", sift.match), *learned.matchers()]
 
 
+def _are_same(first: dict[int, Placed], second: dict[int, Placed]) -> bool:
+    """Whether a similarity brings the cameras that both have to the same places."""
+    both = sorted(first.keys() & second.keys())
+    if len(both) < register.LEAST_SHARE * max(len(first), len(second)):
+        return False
+    places = [np.stack([one[i].T_world_cam[:3, 3] for i in both]) for one in (first, second)]
+    a, b = (centres - centres.mean(0) for centres in places)
+    a, b = (centres / np.sqrt(np.square(centres).sum(1).mean()) for centres in (a, b))
+    turn, _ = Rotation.align_vectors(b, a)
+    return float(np.sqrt(np.square(turn.apply(a) - b).sum(1).mean())) < SAME
+
+
+def _masks_are_wrong(*features: str) -> str:
+    return (
+        f"{' and '.join(features)} features found the same cameras, so the masks are wrong: give masks, in masks/ or as alpha, "
+        "or boxes for GrabCut (make_masks: box)"
+    )
+
+
 def _try(
-    way: str, shots: list[Shot], decoded: list[View], names: list[str], matcher: Matcher, progress: Progress
+    name: str,
+    where: str,
+    shots: list[Shot],
+    decoded: list[View],
+    names: list[str],
+    matcher: Matcher,
+    progress: Progress,
 ) -> Found:
     """Raises NotFoundError."""
     model, left_out = register.register(shots, names, matcher, part(progress, 0.0, 0.8))
@@ -99,19 +141,18 @@ def _try(
     cameras = Cameras(torch.from_numpy(T).float(), torch.tensor(lenses, dtype=torch.float32), sizes)
     made = np.array([bool(cutout.MADE & {*view.notes}) for view in views])
     settled = settle([view.rgba for view in views], cameras, made)
-    _check(settled, [names[i] for i in chosen], len(names))
-    return Found(way, model, left_out, chosen, views, T, lenses, settled, ())
+    if not (settled.is_enough and settled.kept.sum() >= judge.LEAST_SHARE * len(names)):
+        raise MasksContradictError(_too_few(settled, [names[i] for i in chosen]), name, model.placed)
+    return Found(f"{name} features {where}", model, left_out, chosen, views, T, lenses, settled, ())
 
 
-def _check(settled: Settled, names: list[str], photos: int) -> None:
-    if settled.is_enough and settled.kept.sum() >= judge.LEAST_SHARE * photos:
-        return
+def _too_few(settled: Settled, names: list[str]) -> str:
     needed = f"{judge.LEAST_SHARE:.0%} of all, and {judge.LEAST_COUNT} at least"
     lines = [
         f"cameras: got {settled.kept.sum()} of {len(names)} placed photos whose masks agree with one body, needed {needed}"
     ]
     lines += [f"{names[i]}: {why}" for i, why in settled.why.items()]
-    raise NotFoundError("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _opaque(rgba: np.ndarray) -> np.ndarray:
