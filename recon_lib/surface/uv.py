@@ -16,6 +16,7 @@ from recon_lib.surface import charts
 
 CHARTS = 40  # least number of charts, because the time to flatten a chart grows faster than its size
 PADDING_TEXELS = (3, 1, 0)  # between charts; with 3, bilinear taps and two mip levels stay inside their own chart
+SMALLER = 2  # times is the atlas in which the charts of pieces are packed
 TRIES = 4  # at each padding
 
 
@@ -33,6 +34,14 @@ def unwrap(
     p, f = verts.numpy(), faces.numpy()
     cut = charts.cut_in_pieces(p, f, area / CHARTS, pieces) if pieces > 1 else []
     order = np.argsort(np.concatenate([numbers for numbers, _ in cut])) if cut else slice(None)
+    if cut:
+        # Packing takes a time that grows with the atlas, so charts are packed into a small one, which is then enlarged.
+        atlas = charts.pack([found for _, found in cut], size / SMALLER * (0.56 / area) ** 0.5, PADDING_TEXELS[0] - 1)
+        larger = size / max(atlas.width, atlas.height)
+        if larger * (PADDING_TEXELS[0] - 1) >= PADDING_TEXELS[0]:
+            uv_faces = torch.from_numpy(atlas.uv_faces[order].astype(np.int32))
+            shape = int(atlas.height * larger), int(atlas.width * larger)
+            return torch.from_numpy(atlas.uvs), uv_faces, shape
     for padding in PADDING_TEXELS:
         # The share of the atlas that charts cover: first a guess, then reduced until one atlas holds all charts.
         fill = 0.56 * (1 - 40 / max(size, 80))
