@@ -92,6 +92,20 @@ def test_there_is_a_frustum_of_four_sides_for_each_camera(ball, count):
     assert outlined(figure, figures.USED_COLOUR) == 4 * (count - held_out)
 
 
+def test_memory_that_was_never_written_is_not_drawn(ball, monkeypatch):
+    """matplotlib puts polygons of three and of four corners into one array that it does not fill."""
+    empty = np.empty
+
+    def unwritten(shape, dtype=float, *args, **kwargs):
+        made = empty(shape, dtype, *args, **kwargs)
+        if made.dtype.kind == "f":
+            made.fill(np.finfo(made.dtype).max)
+        return made
+
+    monkeypatch.setattr(np, "empty", unwritten)
+    assert np.isfinite(drawn(figures.cameras(circle(12), ball)).axes[0].get_zlim()).all()
+
+
 def test_the_photos_stand_on_the_frusta_and_the_object_between_them():
     """Without a mesh, the disc's silhouettes bound a ball of radius 10 / 64 * 2.5 * 0.51 around the origin."""
     figure = drawn(figures.cameras(circle(12)))

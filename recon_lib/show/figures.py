@@ -139,7 +139,8 @@ def cameras(scene: Scene, mesh: Mesh | None = None) -> Picture:
         polygons += list(triangles)
         faces, edges = np.vstack([faces, _opaque(grey)]), np.vstack([edges, _opaque(grey)])
         points = few.verts.double().numpy() @ R.T
-    drawn = [polygon @ R.T for polygon in polygons]
+    # All with four corners: matplotlib pads shorter ones with memory that was never written, and measures that, too.
+    drawn = [polygon[[0, 1, 2, -1]] @ R.T for polygon in polygons]
     axis.add_collection3d(Poly3DCollection(drawn, facecolors=faces, edgecolors=edges, linewidths=0.6))
     _frame(axis, np.concatenate([*drawn, points]))
     axis.set_xlabel("scene units", fontsize=9, labelpad=-2)
