@@ -193,13 +193,14 @@ def test_a_device_that_cannot_run_is_refused_with_what_was_found_and_needed(monk
         monkeypatch.setattr(select, "find_spec", lambda name: object() if found[1] else None)
     with pytest.raises(ValueError, match=message):
         select.rasteriser(device)
+    assert select.any_rasteriser(device) is cpu
 
 
 def test_without_a_gpu_auto_is_the_cpu_and_says_so(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     raster, why = select.rasteriser("auto")
     assert raster is cpu and "torch sees no CUDA GPU" in why
-    assert select.rasteriser("cpu")[0] is cpu
+    assert select.rasteriser("cpu")[0] is cpu and select.any_rasteriser("auto") is cpu
 
 
 def test_ssim_is_scikit_images():

@@ -30,3 +30,11 @@ def rasteriser(device: str) -> tuple[Rasteriser, str]:
     if free < NEEDED_GB:
         raise ValueError(f"device {device}: {name} has {free:.1f} GB free, need {NEEDED_GB:g} GB; or choose cpu")
     return import_module("recon_lib.raster.cuda"), f"{name} with {free:.0f} GB free"
+
+
+def any_rasteriser(device: str) -> Rasteriser:
+    """The module for a device as `rasteriser` chooses it, and the CPU's where that cannot run."""
+    try:
+        return rasteriser(device)[0]
+    except ValueError:
+        return import_module("recon_lib.raster.cpu")
