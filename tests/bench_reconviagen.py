@@ -8,6 +8,7 @@ RECONVIAGEN_ROOT.
 import json
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -79,7 +80,7 @@ def loaded(folder: Path) -> upstream.Loaded:
     code.mkdir(parents=True)
     (code / "hubconf.py").write_text(DINOV2)
     as_made: Any = lambda network, path, ignored=(): network  # noqa: E731
-    with mock.patch.object(upstream, "_filled", as_made):
+    with mock.patch.object(upstream, "_fill", as_made), mock.patch.object(upstream, "_without_values", nullcontext):
         return upstream.load(upstream.checkout(), folder, "cuda")
 
 

@@ -172,9 +172,30 @@ def _vggt_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
 
 
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Networks that are made in it have parameters without memory, on the meta device, until `_fill` gives them theirs.
+
+    To draw their random first values would take longer than to read the files that overwrite them.
+    """
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None:
+            parameter = nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = on_meta
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register
+
+
 def _load_model(path: Path) -> nn.Module:
     config = _read_json(path.with_name(f"{path.name}.json"))
-    network = getattr(importlib.import_module("trellis.models"), config["name"])(**config["args"])
+    with _without_values():
+        network = getattr(importlib.import_module("trellis.models"), config["name"])(**config["args"])
     return _fill(network, path.with_name(f"{path.name}.safetensors"))
 
 
@@ -188,7 +209,8 @@ def _load_dinov2(hub: Path, name: str) -> nn.Module:
 
 
 def _load_vggt(vggt: type[nn.Module], folder: Path) -> nn.Module:
-    network = vggt(**_read_json(folder / "config.json"))
+    with _without_values():
+        network = vggt(**_read_json(folder / "config.json"))
     for head in UNUSED_HEADS:
         if hasattr(network, head):
             delattr(network, head)
@@ -201,8 +223,10 @@ def _fill(network: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> nn.M
     if not path.exists():
         raise Outcome("weights", f"{path} is missing")
     state = {key: value for key, value in load_file(path).items() if not key.startswith(ignored)}
+    own = network.state_dict()
+    state = {key: value.to(own[key].dtype) if key in own else value for key, value in state.items()}
     try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
+        missing, unexpected = network.load_state_dict(state, strict=False, assign=True)
     except RuntimeError as error:  # tensors of another shape
         raise Outcome("weights", f"{path} is of another revision: {error}") from error
     if missing or unexpected:
