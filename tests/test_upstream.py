@@ -1,7 +1,6 @@
 """The adapter against the real ReconViaGen code with a checkpoint of a toy's size: on the CPU, and the same on a GPU."""
 
 import dataclasses
-import functools
 import importlib
 import json
 import os
@@ -16,13 +15,14 @@ import torch
 from recon_lib import camera, render
 from recon_lib import mesh as meshes
 from recon_lib.chain import params
-from recon_lib.coarse import align, bodies, camera_fit, reconstruct
-from recon_lib.coarse.hull import HullConfig
+from recon_lib.coarse import reconstruct
+from recon_lib.coarse.config import AlignConfig, BackendConfig, CameraFitConfig, GeneratedConfig, HullConfig
 from recon_lib.coarse.reconviagen import sample, upstream
 from recon_lib.coarse.reconviagen.outcomes import Outcome
 from recon_lib.photos import ingest, scene
 from recon_lib.progress import silent
 from recon_lib.raster import cpu
+from recon_lib.stages import MODES
 from recon_lib.surface import checks, meshio
 from recon_lib.weights import store
 
@@ -35,6 +35,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HOME = Path(__file__).parents[1]
 QUICK = sample.SampleConfig(ss_steps=2, slat_steps=2, seed=1)
 SHAPE = HullConfig(resolution=64, faces=3000)
+# A block has so many symmetries that most rotations are near one that fits, so few starts are enough.
+FEW_STARTS = AlignConfig(starts=100, kept=4, finalists=2, search_steps=30, final_steps=30)
+FEW_ROUNDS = CameraFitConfig(mask_steps=60, rounds=1, size=96, texture_size=256)
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +51,6 @@ def places(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def loaded(places) -> upstream.Loaded:
     return upstream.load(*places, DEVICE)
-
-
-@pytest.fixture
-def few_starts(monkeypatch):
-    """A block has so many symmetries that most rotations are near one that fits."""
-    quick = functools.partial(align.AlignConfig, starts=100, kept=4, finalists=2, search_steps=30, final_steps=30)
-    monkeypatch.setattr(align, "AlignConfig", quick)
-    quick = functools.partial(camera_fit.CameraFitConfig, mask_steps=60, rounds=1, size=96, texture_size=256)
-    monkeypatch.setattr(camera_fit, "CameraFitConfig", quick)
 
 
 @pytest.fixture
@@ -80,6 +74,14 @@ def sampled(loaded, count: int = 2, config: sample.SampleConfig = QUICK, said: l
     names = tuple(f"p{i}" for i in range(count))
     progress = (silent) if said is None else (lambda share, what: said.append((share, what)))
     return sample.sample(loaded, photos(count), names, config, progress)
+
+
+def generated(photographed: scene.Scene, **checked) -> reconstruct.Coarse:
+    """The coarse mesh by ReconViaGen; `checked` sets fields of GeneratedConfig."""
+    return reconstruct.reconstruct(
+        photographed, BackendConfig(backend="reconviagen", device=DEVICE), SHAPE, QUICK, GeneratedConfig(**checked),
+        alignment=FEW_STARTS, camera_fitting=FEW_ROUNDS,
+    )  # fmt: skip
 
 
 def looks(mesh, eyes: torch.Tensor, T_world_mesh: torch.Tensor, width: int = 160) -> scene.Scene:
@@ -120,10 +122,10 @@ def test_photos_become_a_closed_mesh_in_the_canonical_frame(loaded, count):
     said = []
     found = sampled(loaded, count, said=said)
     assert found.voxels == 6**3 and found.vggt[0].shape == (count, 3, 4)
-    assert checks.check_mesh(*meshes.weld_exact(found.mesh.verts, found.mesh.faces))._replace(bodies=0) == (0,) * 7
+    assert checks.check_mesh(*meshes.weld(found.mesh.verts, found.mesh.faces))._replace(bodies=0) == (0,) * 7
     # A block of 6 of 8 voxels around the origin, and its surface close to theirs.
     torch.testing.assert_close(found.mesh.verts.abs().max(0).values, torch.full((3,), 0.375), rtol=0, atol=0.02)
-    assert bodies.volume(found.mesh.verts, found.mesh.faces) == pytest.approx(0.75**3, rel=0.05)
+    assert meshes.volume(found.mesh.verts, found.mesh.faces) == pytest.approx(0.75**3, rel=0.05)
     assert {what for _, what in said} >= {"sparse structure, step 2", "slat, step 2"} and said[-1][0] == 1.0
 
 
@@ -194,7 +196,7 @@ def test_weights_of_another_network_are_refused_which_upstream_would_load_in_sil
         upstream.load(places[0], copied, DEVICE)
 
 
-def test_posed_photos_get_a_mesh_in_their_world(ready, loaded, few_starts):
+def test_posed_photos_get_a_mesh_in_their_world(ready, loaded):
     """The toy's mesh is known, so photos of it can be made; its symmetries leave the overlap as the measure."""
     known = sampled(loaded).mesh
     generator = torch.Generator().manual_seed(0)
@@ -203,7 +205,7 @@ def test_posed_photos_get_a_mesh_in_their_world(ready, loaded, few_starts):
     T_world_mesh[:3, :3] = 1.7 * torch.linalg.matrix_exp(torch.tensor([[0, -0.4, 0.2], [0.4, 0, 0.1], [-0.2, -0.1, 0]]))
     T_world_mesh[:3, 3] = torch.tensor([4.0, -2, 1])
     posed = looks(known, eyes, T_world_mesh)
-    made = reconstruct.reconstruct(posed, "reconviagen", DEVICE, SHAPE, QUICK, reconstruct.GeneratedConfig())
+    made = generated(posed)
     assert made.backend == "reconviagen" and made.bodies == (1, 1.0, 0) and made.cameras is None
     assert np.mean(list(made.iou.values())) >= 0.95
     centre = (made.mesh.verts.max(0).values + made.mesh.verts.min(0).values) / 2
@@ -213,15 +215,15 @@ def test_posed_photos_get_a_mesh_in_their_world(ready, loaded, few_starts):
     assert made.provenance["weights"] == {need.id: "tiny" for need in store.NEEDED}
 
 
-def test_a_mesh_that_does_not_fit_the_photos_is_refused(ready, loaded, few_starts):
+def test_a_mesh_that_does_not_fit_the_photos_is_refused(ready, loaded):
     known = sampled(loaded).mesh
     long = dataclasses.replace(known, verts=known.verts * torch.tensor([0.2, 0.2, 1.0]))
     posed = looks(long, torch.tensor([[3.0, 0, 0.5], [0, 3.0, 0.5], [-2, 2, 0.5]]), torch.eye(4))
     with pytest.raises(Outcome, match=r"misaligned: its silhouettes overlap the masks by 0\.\d+ on average, need 0.9"):
-        reconstruct.reconstruct(posed, "reconviagen", DEVICE, SHAPE, QUICK, reconstruct.GeneratedConfig(least_iou=0.9))
+        generated(posed, least_iou=0.9)
 
 
-def test_photos_without_cameras_get_them_in_the_mesh_s_frame(ready, loaded, few_starts, monkeypatch):
+def test_photos_without_cameras_get_them_in_the_mesh_s_frame(ready, loaded, monkeypatch):
     """VGGT's answer is set to the truth but for a few degrees, a focal length and a world of its own."""
     known = sampled(loaded).mesh
     generator = torch.Generator().manual_seed(2)
@@ -241,7 +243,7 @@ def test_photos_without_cameras_get_them_in_the_mesh_s_frame(ready, loaded, few_
     head.pipeline.VGGT_model.camera_head.known[: len(eyes)] = known_cameras.to(head.pipeline.device)
     monkeypatch.setattr(upstream, "load", lambda *asked: head)
     unposed = dataclasses.replace(posed, cameras=None)
-    made = reconstruct.reconstruct(unposed, "reconviagen", DEVICE, SHAPE, QUICK, reconstruct.GeneratedConfig())
+    made = generated(unposed)
     assert made.cameras is not None and np.mean(list(made.iou.values())) >= 0.95
     assert np.mean(made.provenance["vggt"]["iou"]) < np.mean(list(made.iou.values()))
 
@@ -261,7 +263,7 @@ def test_the_whole_chain_runs_on_reconviagen_and_then_on_its_mesh_alone(ready, f
     pytest.importorskip("papermill", reason="the chain needs Jupyter's packages")
     from recon_lib.chain import pipeline
 
-    backend, stages = params.MODES["both"]
+    backend, stages = MODES["both"]
     asked = params.read(HOME / "params" / "ci.yaml") | {"1_ingest": {"photos": str(few)}}
     asked["2_reconviagen"] |= {
         "backend": backend, "device": DEVICE, "ss_steps": 2, "slat_steps": 2, "least_iou": 0.3
@@ -272,13 +274,13 @@ def test_the_whole_chain_runs_on_reconviagen_and_then_on_its_mesh_alone(ready, f
         content["final_mesh"] == "refined/mesh.glb" and content["stages"]["2_reconviagen"]["backend"] == "reconviagen"
     )
     record = json.loads((tmp_path / "run" / "coarse" / "coarse.json").read_text())
-    assert record["provenance"]["commit"] == upstream.COMMIT and len(record["iou"]) == 9
+    assert record["provenance"]["commit"] == upstream.commit(ready[0]) and len(record["iou"]) == 9
     first = meshio.load_from(tmp_path / "run", "coarse/mesh.glb")
     assert checks.check_mesh(first.verts, first.faces).bodies == 1
     if DEVICE == "cuda":
         memory = content["stages"]["2_reconviagen"]["gpu_memory_mb"]
         assert memory["after"] <= memory["before"] + 1
-    backend, stages = params.MODES["reconviagen"]
+    backend, stages = MODES["reconviagen"]
     alone = pipeline.run(asked, tmp_path / "run", stages[:-1], bar=False)  # no preview
     assert alone["final_mesh"] == "coarse/mesh.glb" and alone["stages"]["2_reconviagen"]["state"] == "reused"
     assert alone["stages"]["3_nvdiffrec"]["state"] == "pending" and not (tmp_path / "run" / "refined").exists()
