@@ -501,7 +501,7 @@ def pipeline_state(run):
 def test_a_run_from_the_workbench_is_cancelled_resumed_and_judged_and_two_tabs_show_it(home, lab, chromium):
     quick = read_params(ROOT / "params" / "ci.yaml")
     quick["2_reconviagen"] |= {"backend": "hull"}
-    quick["3_nvdiffrec"] |= {"steps": 200}  # long enough to be looked at
+    quick["3_nvdiffrec"] |= {"steps": 3000}  # long enough to be looked at
     (home / "params/quick.yaml").write_text(json.dumps(quick))
 
     def head(page):
@@ -531,9 +531,8 @@ def test_a_run_from_the_workbench_is_cancelled_resumed_and_judged_and_two_tabs_s
         until(lambda: page.locator(".recon-run h3").count() and head(page) == "browser: cancelled")
         press(page, "resume", ".recon-workbench")
         until(lambda: page.get_by_text("The refinement, as it runs").is_visible(), 240)
-        page.wait_for_timeout(4000)
-        drawn = page.locator(".recon-run img:visible").first.evaluate("i => [i.naturalWidth, i.naturalHeight]")
-        assert drawn == [3 * 224, 2 * 244]
+        sizes = "all => all.map(i => [i.naturalWidth, i.naturalHeight])"
+        until(lambda: [3 * 224, 2 * 244] in page.locator(".recon-run img:visible").evaluate_all(sizes), 60)
         shoot(page, "workbench_refining")
         until(lambda: head(page) == "browser: done", 240)
         assert not page.get_by_text("The refinement, as it runs").is_visible()
