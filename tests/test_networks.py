@@ -53,7 +53,7 @@ def test_a_plain_border_goes_before_the_network_and_clutter_does_not(pretend):
     make = cutout.maker(IngestConfig(), {})
     assert make(on_grey(image), "a.png").notes == (cutout.BORDER,)
     made = make(on_clutter(image), "a.png")
-    assert made.notes[0] == cutout.NETWORK and iou(made.alpha, image[..., 3]) > 0.97
+    assert made.notes == (cutout.NETWORK, cutout.WHOSE["ISNet"]) and iou(made.alpha, image[..., 3]) > 0.97
     with pytest.raises(ValueError, match="background of many colours"):
         cutout.by_border(on_clutter(image))
 

@@ -352,11 +352,14 @@ def test_licences_that_bind_what_was_made_are_named_and_only_those(finished_run)
     record["stages"]["3_nvdiffrec"]["device"] = "cuda"
     (finished_run / "scene").mkdir()
     (finished_run / "scene" / "findings.json").write_text(
-        json.dumps([{"kind": "mask_network", "text": "", "files": []}])
+        json.dumps([{"kind": "mask_of_U²-Net", "text": "", "files": []}])
     )
     (finished_run / "run.json").write_text(json.dumps(record))
     names = [name for name, _ in provenance.licences(finished_run, record)]
-    assert {"Stable-X/vggt-object-v0-1", "nvdiffrast", "u2net.onnx"} <= set(names) and "xfeat.pt" not in names
+    assert {"Stable-X/vggt-object-v0-1", "nvdiffrast", "u2net.onnx"} <= set(names) and not {
+        "xfeat.pt",
+        "isnet.onnx",
+    } & set(names)
     text = report.write(finished_run).read_text()
     assert (
         "Licences bind what was made here" in first_screen(text)

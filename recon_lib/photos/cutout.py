@@ -24,6 +24,7 @@ from recon_lib.weights import store
 # How a mask was made, and that it is doubtful or empty; `ingest` says it in words.
 BORDER, BOX, NETWORK = "mask_border", "mask_box", "mask_network"
 DOUBTFUL, EMPTY = "mask_doubtful", "mask_empty"
+WHOSE = {known.name: f"mask_of_{known.name}" for known in network.NETWORKS}  # which network made it
 UNSURE = frozenset((BOX, NETWORK))  # made in clutter, so that the hull has to confirm them
 MADE = UNSURE | {BORDER}  # made here, so that they may be mended
 STRIP = 0.02  # of the long side is the width of the border that is looked at
@@ -83,7 +84,8 @@ def _network_maker() -> Maker | None:
             if not loaded:
                 loaded.append(network.load(found, folder))
             matte = loaded[0](np.ascontiguousarray(rgba[..., :3]))
-        return by_matte(rgba, matte)
+        made = by_matte(rgba, matte)
+        return made._replace(notes=(*made.notes, WHOSE[found.name]))
 
     return make
 

@@ -52,6 +52,7 @@ CONVERSIONS = decode.NOTES | {
     cutout.BORDER: "without masks, before a plain background: what differs from the border's colour was taken for the object",
     cutout.BOX: "without masks: GrabCut took out the object inside the box",
     cutout.NETWORK: "without masks, before clutter: a network took out the main thing",
+    **{kind: f"with a mask that {name} made" for name, kind in cutout.WHOSE.items()},
     cutout.EMPTY: "in which the network found nothing that stands out",
     cutout.DOUBTFUL: "with masks of which the network itself was in doubt, or that reach the photo's border: look at them",
     "mask_scaled": "with masks of another size, which were scaled to the photo's",

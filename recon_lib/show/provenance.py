@@ -12,7 +12,7 @@ from recon_lib.show.tables import Table
 from recon_lib.stages import COARSE, REFINE
 from recon_lib.weights import store
 
-NETWORK_MASKS = "mask_network"  # the kind of a finding that says so
+MASK_OF = "mask_of_"  # with a network's name, the kind of a finding that says that it made masks
 NVDIFFRAST = "NVIDIA Source Code License: for research and evaluation, so a run that used it is for research."
 MACHINE = ("started", "ended", "device", "gpu", "platform", "cpus", "seed")
 SHORT = 16  # digits of a hash that are shown
@@ -67,10 +67,10 @@ def licences(run_dir: Path, record: dict[str, Any]) -> list[tuple[str, str]]:
         found += [(need.id, need.licence) for need in store.NEEDED]
     if str(record["stages"].get(REFINE, {}).get("device", "cpu")) != "cpu":
         found.append(("nvdiffrast", NVDIFFRAST))
-    kinds = {finding["kind"] for finding in files.read_json(run_dir / "scene" / "findings.json") or []}
-    if NETWORK_MASKS in kinds:
-        found += [(need.id, need.licence) for need in (*store.PHOTOS, *store.ISNET) if "masks of" in need.purpose]
-    return found
+    kinds = [finding["kind"] for finding in files.read_json(run_dir / "scene" / "findings.json") or []]
+    networks = [f"({kind.removeprefix(MASK_OF)})" for kind in kinds if kind.startswith(MASK_OF)]
+    needs = (*store.PHOTOS, *store.ISNET)
+    return found + [(need.id, need.licence) for need in needs if any(name in need.purpose for name in networks)]
 
 
 def _licences(run_dir: Path, record: dict[str, Any]) -> str:
