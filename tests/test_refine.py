@@ -17,7 +17,7 @@ from recon_lib.raster import cpu, select
 from recon_lib.refine import fit, refine
 from recon_lib.surface import projection
 from recon_lib.surface.untangle import Untangled
-from recon_lib.verdict import images
+from recon_lib.verdict import images, surface_distance
 
 
 def last(steps) -> refine.RefineState:
@@ -62,6 +62,31 @@ def test_a_good_mesh_with_bad_views_does_not_get_worse(jug, painted_jug):
     bad = replace(scene, cameras=replace(scene.cameras, T_world_cam=T))
     _, before, after = refined(bad, painted_jug, 75)
     assert held_out_db(after, scene) >= held_out_db(before, scene) - 0.02
+
+
+def cut_by_the_frame(scene: Scene) -> Scene:
+    """Every second photo without its left 45 %, so that the frame's edge runs through the object."""
+    images, cameras = list(scene.images), [scene.cameras[[i]] for i in range(len(scene.names))]
+    for i in range(0, len(images), 2):
+        height, width = images[i].shape[:2]
+        left = round(0.45 * width)
+        images[i] = np.ascontiguousarray(images[i][:, left:])
+        cameras[i] = camera.cropped(cameras[i], torch.tensor([[left, 0.0, width, height]]), width - left, height)
+    rows = [(one.T_world_cam, one.intrinsics, one.sizes) for one in cameras]
+    joined = camera.Cameras(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+    return replace(scene, images=tuple(images), cameras=joined)
+
+
+def test_photos_cut_by_the_frames_edge_grow_no_fins(jug, true_jug):
+    scene = few(jug)
+    verts, faces = fast_simplification.simplify(true_jug.verts.numpy(), true_jug.faces.numpy(), target_count=10_000)
+    true = mesh.Mesh(torch.from_numpy(verts).float(), torch.from_numpy(faces.astype(np.int32)))
+    used = cut_by_the_frame(scene.subset(~scene.held_out))
+    assert all((image[:, 0, 3] > 127).any() for image in used.images[::2]), "the edge runs through the object"
+    state, before, after = refined(replace(used, held_out=np.zeros(len(used.names), bool)), true, 75)
+    assert state.kept.step > 0
+    far = surface_distance.nearest(after.verts.double().numpy(), true)[0] / (verts.max(0) - verts.min(0)).max()
+    assert far.max() < 0.005  # 0.010 where what lies outside of the frame is taken for background
 
 
 def test_where_every_step_hurts_the_mesh_as_given_comes_back_and_the_report_says_so(jug, painted_jug):
