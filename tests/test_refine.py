@@ -83,7 +83,7 @@ def test_photos_cut_by_the_frames_edge_grow_no_fins(jug, true_jug):
     true = mesh.Mesh(torch.from_numpy(verts).float(), torch.from_numpy(faces.astype(np.int32)))
     used = cut_by_the_frame(scene.subset(~scene.held_out))
     assert all((image[:, 0, 3] > 127).any() for image in used.images[::2]), "the edge runs through the object"
-    state, before, after = refined(replace(used, held_out=np.zeros(len(used.names), bool)), true, 75)
+    state, _, after = refined(replace(used, held_out=np.zeros(len(used.names), bool)), true, 75)
     assert state.kept.step > 0
     far = surface_distance.nearest(after.verts.double().numpy(), true)[0] / (verts.max(0) - verts.min(0)).max()
     assert far.max() < 0.005  # 0.010 where what lies outside of the frame is taken for background
