@@ -74,10 +74,8 @@ def test_the_processes_that_cut_are_used_again_and_one_that_was_killed_is_replac
     assert charts._cutters == first and all(torch.equal(a, b) for a, b in zip(whole[:2], again[:2], strict=True))
     first[1].kill()
     first[1].wait()
-    with pytest.raises(RuntimeError, match=r"unwrapping: a process ended with -9"):
-        uv.unwrap(ball.verts, ball.faces, 64, 3)
-    assert all(process.poll() is not None for process in first)
     assert torch.equal(uv.unwrap(ball.verts, ball.faces, 64, 3)[0], whole[0])
+    assert first[1] not in charts._cutters and len(charts._cutters) >= 3
 
 
 @pytest.mark.parametrize("shape", [(40, 57), (64, 64), (1, 9)])

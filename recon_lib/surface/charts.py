@@ -98,8 +98,11 @@ _using = threading.Lock()
 
 
 def _start(count: int) -> None:
+    _cutters[:] = [process for process in _cutters if process.poll() is None]
     for _ in range(count - len(_cutters)):
-        _cutters.append(Popen([sys.executable, "-P", __file__], stdin=PIPE, stdout=PIPE, stderr=PIPE))
+        # A session of its own: to interrupt a notebook's kernel would end it otherwise.
+        line = [sys.executable, "-P", __file__]
+        _cutters.append(Popen(line, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True))
 
 
 @atexit.register
