@@ -28,6 +28,8 @@ def weights(monkeypatch, tmp_path):
     missing = [package for package in perceptual.PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         pytest.skip(f"needs {' and '.join(missing)}: pip install -e '.[perceptual]'")
+    if broken := perceptual._broken():
+        pytest.skip(broken)
     generator, found = torch.Generator().manual_seed(0), {}
     for i, (out, into, side) in CONVOLUTIONS.items():
         scale = (2 / (into * side**2)) ** 0.5  # keeps the features' size from layer to layer (He et al. 2015)
@@ -44,6 +46,19 @@ def weights(monkeypatch, tmp_path):
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_, **__: pytest.fail("a download was begun"))
 
 
+def test_a_torchvision_of_another_torch_is_said_and_ends_nothing(monkeypatch, tmp_path):
+    def refuse(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / perceptual.WEIGHTS).touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.import_module", refuse)
+    said = "LPIPS: absent, torchvision does not import (operator torchvision::nms does not exist)"
+    assert perceptual.absent(VIEWS) == said and perceptual.measure(VIEWS) is None
+
+
 def test_without_its_packages_it_is_absent_by_their_names(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert perceptual.absent(VIEWS) == "LPIPS: absent, torchmetrics and torchvision not installed"
@@ -52,6 +67,7 @@ def test_without_its_packages_it_is_absent_by_their_names(monkeypatch):
 
 def test_without_its_weights_it_is_absent_by_their_name_and_for_small_pictures_by_their_size(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(perceptual, "_broken", lambda: "")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert perceptual.WEIGHTS in perceptual.absent(VIEWS) and perceptual.measure(VIEWS) is None
     (tmp_path / "checkpoints").mkdir()

@@ -4,6 +4,7 @@ It needs torchvision and the weights of AlexNet, which torchvision looks for in 
 scores compare, white outside of both masks, so the measure is that of the box and not of the mask.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +25,19 @@ def absent(views: Sequence[Comparison]) -> str:
         return f"LPIPS: absent, {' and '.join(missing)} not installed"
     if not (Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS).exists():
         return f"LPIPS: absent, no {WEIGHTS} in torch's folder of checkpoints"
+    if broken := _broken():
+        return f"LPIPS: absent, {broken}"
     least = min(min(view.true_mask.shape) for view in views)
     return "" if least >= LEAST_SIDE else f"LPIPS: absent, a compared picture is {least} pixels, needed {LEAST_SIDE}"
+
+
+def _broken() -> str:
+    """Why torchvision cannot be imported, in words: one that was built for another torch raises RuntimeError."""
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"torchvision does not import ({error})"
+    return ""
 
 
 def measure(views: Sequence[Comparison]) -> float | None:
